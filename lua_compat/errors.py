@@ -4,7 +4,9 @@
     ├── T7Error               a .t7 file that cannot be read, a value that cannot be written
     ├── CmdLineError          an option or a value that torch.CmdLine does not know
     ├── ImageError            a picture that cannot be read or scaled
-    ├── UnknownModuleError    a Torch7 class that has no torch.nn module
+    ├── ModuleError           a network of a .t7 file that is damaged or not as its class writes it
+    │   └── UnknownModuleError    a Torch7 class that has no torch.nn module, or the other way round
+    ├── OptimStateError       an optimiser state that belongs to another network
     ├── LoggerError           a log that cannot be written or read back
     └── GeneratorError        a random draw with impossible bounds, a saved state that is none
 
@@ -19,6 +21,8 @@ __all__ = [
     "ImageError",
     "LoggerError",
     "LuaCompatError",
+    "ModuleError",
+    "OptimStateError",
     "T7Error",
     "UnknownModuleError",
 ]
@@ -59,8 +63,16 @@ class ImageError(LuaCompatError):
     """A picture that cannot be read, or a size it cannot be brought to."""
 
 
-class UnknownModuleError(LuaCompatError):
+class ModuleError(LuaCompatError):
+    """A network whose modules are not as their Torch7 class writes them; the message names the place in the network."""
+
+
+class UnknownModuleError(ModuleError):
     """A Torch7 class for which there is no torch.nn module, or a module for which there is no Torch7 class."""
+
+
+class OptimStateError(LuaCompatError):
+    """An optimiser state that does not fit the network's parameters, or cannot be written as one table."""
 
 
 class LoggerError(LuaCompatError):
