@@ -1,0 +1,97 @@
+"""image.load's first half: the pixels of a file as the decoder gives them, every kind made three channels.
+
+The kind is found by the file's first bytes, then by its name, as in `load` of torch/image, init.lua. JPEGs go
+through simplejpeg (libjpeg-turbo, the bytes of Torch7's libjpeg); what that cannot read is tried with Pillow.
+"""
+
+import os
+import stat
+from os import PathLike
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from lua_compat.errors import ImageError
+from lua_compat.image.channels import three_channels
+from lua_compat.image.limits import MAX_FILE_BYTES, check_size
+from lua_compat.image.pillow import pillow_pixels
+from lua_compat.image.png import decode_png
+from lua_compat.image.pnm import decode_pnm
+
+EXTENSIONS = {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "ppm": "pnm", "pgm": "pnm"}
+
+
+def decode(path: str | PathLike[str]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Read a JPEG, PNG, PPM or PGM file as an array (H, W, 3): uint8, or uint16 for a 16-bit PNG.
+
+    As image.load(path, 3) does: gray is repeated three times, alpha is dropped, of CMYK the first three
+    channels stay as they are, a truncated JPEG gives what is there and the rest in gray. Raises ImageError
+    with the path and the reason for everything that cannot be read, and for pictures beyond MAX_PIXELS.
+    """
+    name = os.fspath(path)
+    data = _read(name)
+    kind = _kind(data, name)
+    if kind == "jpeg":
+        return _decode_jpeg(data, name)
+    if kind == "png":
+        return decode_png(data, name)
+    return decode_pnm(data, name)
+
+
+def _read(name: str) -> bytes:
+    """The whole file, after a look at what it is: a device or pipe might never end."""
+    try:
+        status = os.stat(name)
+        if not stat.S_ISREG(status.st_mode):
+            what = "a directory" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
+            raise ImageError(f"{name}: is {what}, expected a picture file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ImageError(f"{name}: {status.st_size} bytes are more than the limit of {MAX_FILE_BYTES}")
+        with open(name, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:  # a zero byte in the name
+        raise ImageError(f"{name!r}: cannot be read ({error})") from error
+
+
+def _kind(data: bytes, name: str) -> str:
+    if not data:
+        raise ImageError(f"{name}: the file is empty")
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if data.startswith(b"\x89PNG"):
+        return "png"
+    if data[:2] in (b"P2", b"P3", b"P5", b"P6"):
+        return "pnm"
+    kind = EXTENSIONS.get(os.path.splitext(name)[1][1:].lower())
+    if kind is None:
+        raise ImageError(f"{name}: not a JPEG, PNG, PPM or PGM picture (it starts with {data[:8]!r})")
+    return kind
+
+
+def _decode_jpeg(data: bytes, name: str) -> NDArray[np.uint8]:
+    """Warnings of libjpeg (truncated, corrupt in places) are no errors in Torch7, nor here (strict=False)."""
+    if not data.startswith(b"\xff\xd8"):
+        raise ImageError(f"{name}: not a JPEG file (it starts with {data[:8]!r})")
+    try:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        check_size(name, width, height)
+        if colorspace in ("CMYK", "YCCK"):  # Torch7 takes cyan, magenta and yellow for red, green and blue
+            cmyk: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "CMYK", strict=False)
+            return three_channels(cmyk, name)
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", strict=False)
+        return pixels
+    except ValueError:  # damaged, or channels sampled in an unusual way, which libjpeg itself can read
+        return _decode_rare_jpeg(data, name)
+
+
+def _decode_rare_jpeg(data: bytes, name: str) -> NDArray[np.uint8]:
+    """Through Pillow, which gives libjpeg's defaults, but inverts CMYK and refuses truncated files.
+
+    The end marker appended is what libjpeg itself supplies when a file ends early.
+    """
+    pixels = pillow_pixels(data + b"\xff\xd9" * 64, "JPEG", name)
+    is_cmyk = pixels.ndim == 3 and pixels.shape[2] == 4
+    return three_channels(255 - pixels if is_cmyk else pixels, name)

@@ -1,0 +1,119 @@
+"""image.scale and the quick way to a crop of a scaled picture, in Torch7's float32 arithmetic.
+
+Torch7 scales in two passes, first along each row, then along each column, with a float32 picture between
+them. Here both passes combine whole rows of an array (resampling.py), the first in the transposed picture:
+every product and sum is the same float32 operation in the same order, done for many pixels at once.
+"""
+
+from os import PathLike
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lua_compat.errors import ImageError
+from lua_compat.image.decoding import decode
+from lua_compat.image.geometry import Float32, as_image, crop_window, whole_number
+from lua_compat.image.limits import check_size
+from lua_compat.image.resampling import cubic_rows, linear_plan, mix_rows, nearest_positions
+
+MODES = ("bilinear", "bicubic", "simple")
+
+
+def load(path: str | PathLike[str]) -> Float32:
+    """Read a picture as image.load(path, 3, 'float') does: float32 (3, H, W) in 0..1. Raises ImageError."""
+    return to_float(decode(path))
+
+
+def to_float(pixels: NDArray[np.integer]) -> Float32:
+    """uint8 or uint16 (H, W, 3) to float32 (3, H, W) in 0..1. Ports img:mul(1/255) of processJPG (init.lua)."""
+    step = _step(pixels, "to_float")
+    picture = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
+    np.multiply(pixels.transpose(2, 0, 1), step, out=picture)
+    return picture
+
+
+def _step(pixels: NDArray[np.integer], function: str) -> np.float32:
+    """The factor that takes whole-numbered pixels to 0..1; Lua divides in double, mul rounds to float32."""
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(
+            f"{function}: got {pixels.dtype} of shape {pixels.shape}, expected uint8 or uint16 of shape "
+            "(H, W, 3) as decode() returns"
+        )
+    return np.float32(1 / np.iinfo(pixels.dtype).max)
+
+
+def scaled_size(size: float) -> int:
+    """The whole number of pixels that image.scale makes of a width or height: at least 1, no fraction."""
+    if size < 1:  # also -inf, as math.max(size, 1) has it; nan goes on and is refused
+        return 1
+    return whole_number(size, "scale", "a width or height")
+
+
+def scale(image: ArrayLike, width: float, height: float, mode: str = "bilinear") -> Float32:
+    """Resize a picture of float32 (C, H, W) or (H, W), finite values, to width x height pixels.
+
+    bilinear: shrinking averages the covered pixels, growing interpolates; bicubic: interpolates, never
+    averages; simple: takes the pixel at the truncated position. Raises ImageError. Ports image.scale
+    (init.lua) and Main_scaleBilinear, Main_scaleBicubic, Main_scaleSimple (generic/image.c).
+    """
+    array = as_image(image, "scale")
+    if mode not in MODES:
+        raise ImageError(f"scale: mode is {mode!r}, expected one of {', '.join(MODES)}")
+    new_width, new_height = scaled_size(width), scaled_size(height)
+    check_size("scale", new_width, new_height)
+    scale_channel = {"bilinear": _scale_linear, "bicubic": _scale_cubic, "simple": _scale_simple}[mode]
+    if array.ndim == 2:
+        return scale_channel(array, new_width, new_height)
+    return np.stack([scale_channel(channel, new_width, new_height) for channel in array])
+
+
+def _scale_linear(channel: Float32, width: int, height: int) -> Float32:
+    columns = np.ascontiguousarray(channel.T)
+    narrowed = mix_rows(columns, linear_plan(channel.shape[1], width, 0, width))
+    return mix_rows(np.ascontiguousarray(narrowed.T), linear_plan(channel.shape[0], height, 0, height))
+
+
+def _scale_cubic(channel: Float32, width: int, height: int) -> Float32:
+    narrowed = cubic_rows(np.ascontiguousarray(channel.T), width)
+    return cubic_rows(np.ascontiguousarray(narrowed.T), height)
+
+
+def _scale_simple(channel: Float32, width: int, height: int) -> Float32:
+    rows = nearest_positions(channel.shape[0], height)
+    columns = nearest_positions(channel.shape[1], width)
+    return channel[rows[:, None], columns]
+
+
+def scale_crop(
+    pixels: NDArray[np.integer],
+    width: float,
+    height: float,
+    x1: float,
+    y1: float,
+    x2: float,
+    y2: float,
+    *,
+    flip: bool = False,
+) -> Float32:
+    """crop(scale(to_float(pixels), width, height), x1, y1, x2, y2), then hflip if asked: the same bits.
+
+    pixels: uint8 or uint16 (H, W, 3) from decode(). Only what the crop needs is computed. Returns a new
+    contiguous float32 array (3, y2 - y1, x2 - x1). Raises ImageError where scale or crop would.
+    """
+    step = _step(pixels, "scale_crop")
+    new_width, new_height = scaled_size(width), scaled_size(height)
+    check_size("scale_crop", new_width, new_height)
+    rows, columns = crop_window(x1, y1, x2, y2, new_width, new_height)
+
+    across = linear_plan(pixels.shape[1], new_width, columns.start, columns.stop)
+    down = linear_plan(pixels.shape[0], new_height, rows.start, rows.stop)
+    if flip:
+        across = across.reversed()
+    window = pixels[down.source, across.source]  # rebased: the plans count from the window's corner
+    transposed = np.empty(window.shape[1::-1], dtype=np.float32)
+    result = np.empty((3, rows.stop - rows.start, columns.stop - columns.start), dtype=np.float32)
+    for channel in range(3):
+        np.multiply(window[:, :, channel].T, step, out=transposed)
+        narrowed = np.ascontiguousarray(mix_rows(transposed, across).T)
+        mix_rows(narrowed, down, out=result[channel])
+    return result
