@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lua_compat.errors import GeneratorError
+from lua_compat.values import TorchObject
 
 __all__ = ["Generator"]
 
@@ -68,15 +69,7 @@ class Generator:
 
     @property
     def state(self) -> bytes:
-        """The whole state as a plain value, to keep or compare; assigning it restores the stream."""
-        return self.to_t7()
-
-    @state.setter
-    def state(self, value: bytes) -> None:
-        self._restore(value)
-
-    def to_t7(self) -> bytes:
-        """The 5048 bytes of torch.getRNGState() and of a torch.Generator in a .t7 file (Generator.c)."""
+        """The whole state: the 5048 bytes of torch.getRNGState(). Assigning them restores the stream."""
         inner: Any = self._bits.state["state"]
         words, position = inner["key"].tolist(), int(inner["pos"])
         # A stream that was seeded and never drawn from has next = 0; used up to the block's end, next = 624.
@@ -93,11 +86,21 @@ class Generator:
             self._has_kept_normal,
         )
 
+    @state.setter
+    def state(self, value: bytes) -> None:
+        self._restore(value)
+
+    def to_t7(self) -> TorchObject:
+        """The torch.Generator that `lua_compat.save` writes: its payload is `state` (Generator.c)."""
+        return TorchObject("torch.Generator", self.state)
+
     @classmethod
-    def from_t7(cls, data: bytes) -> "Generator":
-        """A generator from the bytes `to_t7` describes; `GeneratorError` where they are no valid state."""
+    def from_t7(cls, saved: TorchObject) -> "Generator":
+        """A generator from a torch.Generator read by `lua_compat.load`; `GeneratorError` where it is none."""
+        if saved.typename != "torch.Generator" or not isinstance(saved.payload, bytes):
+            raise GeneratorError(f"expected a torch.Generator and its bytes, found {saved!r}")
         generator = cls(0)
-        generator._restore(data)
+        generator.state = saved.payload
         return generator
 
     def _restore(self, data: bytes) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from lua_compat.errors import GeneratorError
 from lua_compat.generator import STATE_LAYOUT, Generator
+from lua_compat.values import TorchObject
 
 SEEDS = ["0", "1", "2", "42", "5489"]
 Draw = Callable[[Generator, int], list[Any]]
@@ -194,8 +195,10 @@ def test_bernoulli_with_a_probability_each() -> None:
 
 def test_reads_and_writes_a_torch_generator_of_a_file(golden: Path) -> None:
     raw = (golden / "format_more" / "gen.t7").read_bytes()[-5048:]  # the bare structure ends the file
-    generator = Generator.from_t7(raw)
-    assert generator.to_t7() == raw
+    generator = Generator.from_t7(TorchObject("torch.Generator", raw))
+    assert generator.state == raw
+    assert generator.to_t7().typename == "torch.Generator"
+    assert generator.to_t7().payload == raw
     assert generator.initial_seed == 0xF8CB97010C135EBC  # first eight bytes of the structure, little-endian
 
 
@@ -211,7 +214,7 @@ def test_state_restores_the_stream(draws: int) -> None:
     other.state = kept
     assert other.state == kept
     assert [other.normal(), other.uniform(), other.normal()] == expected
-    copy = Generator.from_t7(kept)
+    copy = Generator.from_t7(TorchObject("torch.Generator", kept))
     assert [copy.normal(), copy.uniform(), copy.normal()] == expected
     assert copy.initial_seed == 21
 
@@ -265,6 +268,13 @@ def test_a_bad_state_is_refused_and_changes_nothing(data: bytes, message: str) -
     with pytest.raises(GeneratorError, match=message):
         generator.state = data
     assert generator.state == before
+
+
+def test_another_object_is_no_generator() -> None:
+    with pytest.raises(GeneratorError, match=r"expected a torch\.Generator"):
+        Generator.from_t7(TorchObject("nn.Linear", {"bias": 1}))
+    with pytest.raises(GeneratorError, match=r"expected a torch\.Generator"):
+        Generator.from_t7(TorchObject("torch.Generator", {"bias": 1}))
 
 
 @pytest.mark.parametrize(
