@@ -1,7 +1,7 @@
 """image.load's first half: the pixels of a file as the decoder gives them, every kind made three channels.
 
 The kind is found by the file's first bytes, then by its name, as in `load` of torch/image, init.lua. JPEGs go
-through simplejpeg (libjpeg-turbo, the bytes of Torch7's libjpeg); what that cannot read is tried with Pillow.
+through simplejpeg (libjpeg-turbo: the bytes of Torch7's libjpeg); what that complains of goes through Pillow.
 """
 
 import os
@@ -20,6 +20,8 @@ from lua_compat.image.png import decode_png
 from lua_compat.image.pnm import decode_pnm
 
 EXTENSIONS = {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "ppm": "pnm", "pgm": "pnm"}
+
+END_OF_IMAGE = b"\xff\xd9"
 
 
 def decode(path: str | PathLike[str]) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -72,26 +74,28 @@ def _kind(data: bytes, name: str) -> str:
 
 
 def _decode_jpeg(data: bytes, name: str) -> NDArray[np.uint8]:
-    """Warnings of libjpeg (truncated, corrupt in places) are no errors in Torch7, nor here (strict=False)."""
+    """simplejpeg first; where it finds anything to complain of, Pillow, which tells warnings from errors.
+
+    (simplejpeg with strict=False is no way: after an error it returns memory that nothing was written to.)
+    """
     if not data.startswith(b"\xff\xd8"):
         raise ImageError(f"{name}: not a JPEG file (it starts with {data[:8]!r})")
     try:
-        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
         check_size(name, width, height)
-        if colorspace in ("CMYK", "YCCK"):  # Torch7 takes cyan, magenta and yellow for red, green and blue
-            cmyk: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "CMYK", strict=False)
-            return three_channels(cmyk, name)
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", strict=False)
-        return pixels
-    except ValueError:  # damaged, or channels sampled in an unusual way, which libjpeg itself can read
-        return _decode_rare_jpeg(data, name)
+        # of cyan, magenta, yellow and black Torch7 takes the first three for red, green and blue
+        wanted = "CMYK" if colorspace in ("CMYK", "YCCK") else "RGB"
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, wanted)
+    except (ValueError, KeyError):  # KeyError: channels sampled in a way that simplejpeg has no name for
+        pixels = _decode_like_libjpeg(data, name)
+    return three_channels(pixels, name)
 
 
-def _decode_rare_jpeg(data: bytes, name: str) -> NDArray[np.uint8]:
-    """Through Pillow, which gives libjpeg's defaults, but inverts CMYK and refuses truncated files.
+def _decode_like_libjpeg(data: bytes, name: str) -> NDArray[np.uint8]:
+    """Through Pillow, whose libjpeg reads on after a warning (a truncated file is one), as Torch7's does.
 
-    The end marker appended is what libjpeg itself supplies when a file ends early.
+    Pillow itself would refuse a truncated file, so it is given the end marker that libjpeg supplies when its data
+    run out; and it inverts CMYK, which is undone.
     """
-    pixels = pillow_pixels(data + b"\xff\xd9" * 64, "JPEG", name)
-    is_cmyk = pixels.ndim == 3 and pixels.shape[2] == 4
-    return three_channels(255 - pixels if is_cmyk else pixels, name)
+    pixels = pillow_pixels(data + END_OF_IMAGE * 64, "JPEG", name)
+    return 255 - pixels if pixels.ndim == 3 and pixels.shape[2] == 4 else pixels

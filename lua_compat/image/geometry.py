@@ -43,10 +43,8 @@ def crop(image: ArrayLike, x1: float, y1: float, x2: float, y2: float) -> Float3
     return array[..., rows, columns].copy()
 
 
-def crop_window(
-    x1: float, y1: float, x2: float, y2: float, image_width: int, image_height: int
-) -> tuple[slice, slice]:
-    """The rows and columns that crop cuts out; ImageError unless there are any and all lie within the picture."""
+def crop_window(x1: float, y1: float, x2: float, y2: float, image_width: int, image_height: int) -> tuple[slice, slice]:
+    """The rows and columns that crop cuts out; ImageError unless they are in the picture."""
     left, top = whole_number(x1, "crop", "x1"), whole_number(y1, "crop", "y1")
     width = whole_number(x2 - x1, "crop", "x2 - x1")
     height = whole_number(y2 - y1, "crop", "y2 - y1")

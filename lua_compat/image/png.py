@@ -11,9 +11,7 @@ from lua_compat.image.limits import check_size
 from lua_compat.image.pillow import pillow_pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-HEADER = struct.Struct(
-    ">8x4x4sIIBB"
-)  # after signature and length: chunk name, width, height, bits, colour type
+HEADER = struct.Struct(">8x4x4sIIBB")  # after signature and length: chunk name, width, height, bits, colour type
 RGB, RGBA = 2, 6
 
 

@@ -25,7 +25,7 @@ def load(path: str | PathLike[str]) -> Float32:
 
 
 def to_float(pixels: NDArray[np.integer]) -> Float32:
-    """uint8 or uint16 (H, W, 3) to float32 (3, H, W) in 0..1. Ports img:mul(1/255) of processJPG (init.lua)."""
+    """uint8 or uint16 (H, W, 3) to float32 (3, H, W) in 0..1. Ports the img:mul of processJPG (init.lua)."""
     step = _step(pixels, "to_float")
     picture = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
     np.multiply(pixels.transpose(2, 0, 1), step, out=picture)
