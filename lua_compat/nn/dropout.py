@@ -1,0 +1,104 @@
+"""Dropout with Torch7's masks and scaling (nn/SpatialDropout.lua, nn/Dropout.lua)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from lua_compat.generator import Generator
+from lua_compat.nn.fields import Fields
+from lua_compat.nn.network_writer import FieldWriter
+from lua_compat.nn.registry import register
+
+__all__ = ["Dropout", "SpatialDropout", "set_generator"]
+
+
+def set_generator(network: nn.Module, generator: Generator | None) -> None:
+    """Let every dropout draw its masks from a Torch7 generator (None: from PyTorch's own, on the device)."""
+    for module in network.modules():
+        if isinstance(module, Dropout | SpatialDropout):
+            module.generator = generator
+
+
+def bernoulli(shape: tuple[int, ...], p: float, like: torch.Tensor, generator: Generator | None) -> torch.Tensor:
+    """A tensor of ones with probability p, else zeros, with dtype and device of `like` (THTensor_(bernoulli))."""
+    if generator is None:
+        return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(p)
+    mask = generator.fill_bernoulli(np.empty(shape, np.float32), p)
+    return torch.from_numpy(mask).to(like)
+
+
+@register("nn.SpatialDropout")
+class SpatialDropout(nn.Module):
+    """Drop whole feature maps of (N, C, H, W) or (C, H, W).
+
+    Unlike PyTorch's Dropout2d nothing is scaled up in training; evaluation multiplies by 1 - p instead.
+    """
+
+    def __init__(self, p: float = 0.5, stochastic_inference: bool = False, generator: Generator | None = None):
+        super().__init__()
+        self.p = p
+        self.stochastic_inference = stochastic_inference
+        self.generator = generator
+
+    @classmethod
+    def from_t7(cls, fields: Fields) -> SpatialDropout:
+        return cls(float(fields.number("p", default=0.5)), fields.boolean("stochastic_inference", default=False))
+
+    def to_t7(self, out: FieldWriter) -> dict[str, object]:
+        return {"p": self.p, "stochastic_inference": self.stochastic_inference, "noise": out.empty()}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not (self.training or self.stochastic_inference):
+            return x * (1 - self.p)
+        if x.dim() not in (3, 4):
+            raise ValueError(f"SpatialDropout: input should be (N, C, H, W) or (C, H, W), found shape {tuple(x.shape)}")
+        return x * bernoulli((*x.shape[:-2], 1, 1), 1 - self.p, x, self.generator)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+@register("nn.Dropout")
+class Dropout(nn.Module):
+    """Drop single numbers; `v2` (since 2014) scales by 1 / (1 - p) in training, older ones by 1 - p in testing."""
+
+    def __init__(
+        self,
+        p: float = 0.5,
+        v2: bool = True,
+        stochastic_inference: bool = False,
+        generator: Generator | None = None,
+    ):
+        super().__init__()
+        self.p = p
+        self.v2 = v2
+        self.stochastic_inference = stochastic_inference
+        self.generator = generator
+
+    @classmethod
+    def from_t7(cls, fields: Fields) -> Dropout:
+        return cls(
+            float(fields.number("p", default=0.5)),
+            fields.boolean("v2", default=False),
+            fields.boolean("stochastic_inference", default=False),
+        )
+
+    def to_t7(self, out: FieldWriter) -> dict[str, object]:
+        return {
+            "p": self.p,
+            "v2": self.v2,
+            "stochastic_inference": self.stochastic_inference,
+            "inplace": False,
+            "noise": out.empty(),
+        }
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.p > 0 and (self.training or self.stochastic_inference):
+            mask = bernoulli(tuple(x.shape), 1 - self.p, x, self.generator)
+            return x * (mask / (1 - self.p) if self.v2 else mask)
+        return x if self.v2 else x * (1 - self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, v2={self.v2}"

@@ -1,0 +1,131 @@
+"""The fields of a Torch7 module while it is read: every access is checked, every error names the place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lua_compat.errors import ModuleError
+from lua_compat.values import LuaTable, TorchObject
+
+__all__ = ["Fields"]
+
+ReadModule = Callable[[TorchObject, str], nn.Module]
+ReadParameter = Callable[[np.ndarray], nn.Parameter]
+
+
+class Fields:
+    """Checked access to the fields of one Torch7 module.
+
+    `place` is the way to it from the root of the network, as "modules[5].modules[3]". A default is what the class had
+    before the field existed; without one a missing field is an error.
+    """
+
+    def __init__(self, module: TorchObject, place: str, read_module: ReadModule, read_parameter: ReadParameter):
+        self.typename = module.typename
+        self.place = place
+        self._module = module
+        self._read_module = read_module
+        self._read_parameter = read_parameter
+
+    def __contains__(self, name: str) -> bool:
+        return self._module.get(name) is not None
+
+    def error(self, problem: str) -> ModuleError:
+        """A ModuleError that names this module and its place; the caller raises it."""
+        return ModuleError(f"{self.typename} at {self.place or 'the root'}: {problem}")
+
+    def value(self, name: str) -> Any:
+        """The field as read from the file, None where it is absent."""
+        return self._module.get(name)
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """A number; whole ones come as int."""
+        found = self._module.get(name)
+        if found is None:
+            if default is None:
+                raise self.error(f"field {name} is missing (it has {self._names()})")
+            return default
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            raise self.error(f"field {name} should be a number, found {_describe(found)}")
+        return found
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        """A whole number."""
+        found = self.number(name, default)
+        if found != int(found):
+            raise self.error(f"field {name} should be a whole number, found {found}")
+        return int(found)
+
+    def boolean(self, name: str, default: bool) -> bool:
+        """A boolean; absent means the default."""
+        found = self._module.get(name)
+        if found is None:
+            return default
+        if not isinstance(found, bool):
+            raise self.error(f"field {name} should be true or false, found {_describe(found)}")
+        return found
+
+    def array(self, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+        """A tensor or storage as a NumPy view; `shape` is checked where given."""
+        found = self._module.get(name)
+        if not isinstance(found, np.ndarray):
+            raise self.error(f"field {name} should be a tensor, found {_describe(found)}")
+        if shape is not None:
+            self._check_shape(name, found, shape)
+        return found
+
+    def parameter(self, name: str, shape: tuple[int, ...], may_be_flat: bool = False) -> nn.Parameter:
+        """A learnable tensor on the file's own memory; tensors shared in the file give one shared Parameter.
+
+        `may_be_flat` takes any shape with as many numbers and views it as `shape`.
+        """
+        array = self.array(name)
+        if may_be_flat and array.size == prod(shape):
+            array = array.reshape(shape)
+        self._check_shape(name, array, shape)
+        if array.dtype.kind != "f":
+            raise self.error(f"field {name} should hold floating-point numbers, found {array.dtype}")
+        return self._read_parameter(array)
+
+    def buffer(self, name: str, shape: tuple[int, ...] | None = None) -> torch.Tensor:
+        """A tensor that is not learned (running statistics), copied so that nothing else writes to it."""
+        return torch.from_numpy(np.array(self.array(name, shape)))
+
+    def children(self, name: str = "modules") -> list[nn.Module]:
+        """The modules of a container, in order."""
+        table = self._module.get(name)
+        if not isinstance(table, LuaTable):
+            raise self.error(f"field {name} should be a table of modules, found {_describe(table)}")
+        return [self._child(name, position, child) for position, child in enumerate(table.to_list(), start=1)]
+
+    def _check_shape(self, name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+        if array.shape != shape:
+            raise self.error(f"field {name} should have shape {_sizes(shape)}, found {_sizes(array.shape)}")
+
+    def _child(self, name: str, position: int, child: object) -> nn.Module:
+        if not isinstance(child, TorchObject):
+            raise self.error(f"{name}[{position}] should be a module, found {_describe(child)}")
+        return self._read_module(child, f"{self.place}.{name}[{position}]".lstrip("."))
+
+    def _names(self) -> str:
+        return ", ".join(sorted(str(name) for name in self._module)) or "no fields"
+
+
+def _describe(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, TorchObject):
+        return value.typename
+    if isinstance(value, np.ndarray):
+        return f"a tensor of shape {_sizes(value.shape)}"
+    return f"{type(value).__name__} {str(value)[:40]!r}"
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "x".join(str(size) for size in shape) or "()"

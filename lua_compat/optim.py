@@ -1,0 +1,256 @@
+"""Torch7's optim.sgd and optim.adam as torch.optim.Optimizer classes: same arithmetic, same state in a .t7 file.
+
+The order of operations is that of torch/optim sgd.lua and adam.lua, on each parameter; as there, weight decay is added
+to the gradients in place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch.optim import Optimizer
+
+import lua_compat
+from lua_compat.errors import OptimStateError
+from lua_compat.values import LuaTable
+
+__all__ = ["SGD", "Adam"]
+
+Parameters = Iterable[torch.Tensor] | Iterable[dict[str, Any]]
+
+
+class _Torch7Optimizer(Optimizer):
+    """What the two share: the closure of `step`, and the state as one table with flat tensors over all parameters.
+
+    `_CONFIG` maps a parameter group's option to the table's key and Torch7's default, `_VECTORS` a parameter's state
+    to its key, `_COUNTER` names the counter of steps.
+    """
+
+    _CONFIG: ClassVar[Mapping[str, tuple[str, Any]]]
+    _VECTORS: ClassVar[Mapping[str, str]]
+    _COUNTER: ClassVar[tuple[str, str]]
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update from the gradients in place; parameters without a gradient stay as they are."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                self._update(group, [p for p in group["params"] if p.grad is not None])
+        return loss
+
+    def to_t7(self) -> LuaTable:
+        """The state as optim keeps it in one table: options, counter, and each vector flat over all parameters.
+
+        Raises OptimStateError for several parameter groups, which one table cannot hold.
+        """
+        group = self._only_group()
+        table = LuaTable({key: group[name] for name, (key, _) in self._CONFIG.items() if group[name] is not None})
+        counter, counter_key = self._COUNTER
+        if group[counter]:
+            table[counter_key] = group[counter]
+        for name, key in self._VECTORS.items():
+            if any(name in self.state[p] for p in group["params"]):
+                parts = [self.state[p][name] if name in self.state[p] else torch.zeros_like(p) for p in group["params"]]
+                table[key] = lua_compat.tensor(torch.cat([part.reshape(-1) for part in parts]).cpu().numpy())
+        return table
+
+    def from_t7(self, table: LuaTable) -> None:
+        """Take options and state from a table as `to_t7` or real Torch7 wrote it.
+
+        Raises OptimStateError where a vector has another length than the parameters, or an option is no number.
+        """
+        group = self._only_group()
+        for name, (key, default) in self._CONFIG.items():
+            group[name] = _option(table, key, default)
+        counter, counter_key = self._COUNTER
+        group[counter] = int(_option(table, counter_key, 0))
+        for name, key in self._VECTORS.items():
+            vector = table.get(key)
+            if vector is not None:
+                self._set_vector(group["params"], name, key, vector)
+
+    def _set_vector(self, parameters: list[torch.Tensor], name: str, key: str, vector: object) -> None:
+        n_elements = sum(p.numel() for p in parameters)
+        if not isinstance(vector, np.ndarray) or vector.size != n_elements:
+            found = f"{vector.size} numbers" if isinstance(vector, np.ndarray) else type(vector).__name__
+            raise OptimStateError(
+                f"{key} holds {found}, the network has {n_elements} parameters: this state belongs to another network"
+            )
+        flat = torch.from_numpy(np.array(vector).reshape(-1))
+        parts = torch.split(flat, [p.numel() for p in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            self.state[parameter][name] = part.view_as(parameter).to(parameter)
+
+    def _only_group(self) -> dict[str, Any]:
+        if len(self.param_groups) != 1:
+            raise OptimStateError(
+                f"a Torch7 optimiser state has one group of parameters, this has {len(self.param_groups)}"
+            )
+        return self.param_groups[0]
+
+    def _update(self, group: dict[str, Any], parameters: list[torch.Tensor]) -> None:
+        raise NotImplementedError
+
+
+class SGD(_Torch7Optimizer):
+    """optim.sgd: weight decay, momentum (dampening defaults to the momentum, as in Torch7), Nesterov, rate decay.
+
+    d = grad + weight_decay x;  v = momentum v + (1 - dampening) d (v = d at the first step);
+    x -= lr / (1 + n lr_decay) v, n counting the steps before this one. Raises ValueError for Nesterov momentum
+    with dampening or without momentum.
+    """
+
+    _CONFIG: ClassVar[Mapping[str, tuple[str, Any]]] = {
+        "lr": ("learningRate", 1e-3),
+        "lr_decay": ("learningRateDecay", 0.0),
+        "weight_decay": ("weightDecay", 0.0),
+        "momentum": ("momentum", 0.0),
+        "dampening": ("dampening", None),
+        "nesterov": ("nesterov", None),
+    }
+    _VECTORS: ClassVar[Mapping[str, str]] = {"momentum_buffer": "dfdx"}
+    _COUNTER: ClassVar[tuple[str, str]] = ("n_steps", "evalCounter")
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        dampening: float | None = None,
+        nesterov: bool | None = None,
+    ):
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "lr_decay": lr_decay,
+                "weight_decay": weight_decay,
+                "momentum": momentum,
+                "dampening": dampening,
+                "nesterov": nesterov,
+                "n_steps": 0,
+            },
+        )
+
+    def _update(self, group: dict[str, Any], parameters: list[torch.Tensor]) -> None:
+        momentum = group["momentum"]
+        dampening = momentum if group["dampening"] is None else group["dampening"]
+        rate = group["lr"] / (1 + group["n_steps"] * group["lr_decay"])
+        for x in parameters:
+            d = x.grad
+            if d is None:
+                continue
+            if group["weight_decay"] != 0:
+                d.add_(x, alpha=group["weight_decay"])
+            if momentum != 0:
+                velocity = self._velocity(x, d, momentum, dampening)
+                d = d.add_(velocity, alpha=momentum) if group["nesterov"] else velocity
+            x.add_(d, alpha=-rate)
+        group["n_steps"] += 1
+
+    def _velocity(self, x: torch.Tensor, d: torch.Tensor, momentum: float, dampening: float) -> torch.Tensor:
+        state = self.state[x]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = d.clone()
+        else:
+            state["momentum_buffer"].mul_(momentum).add_(d, alpha=1 - dampening)
+        velocity: torch.Tensor = state["momentum_buffer"]
+        return velocity
+
+
+class Adam(_Torch7Optimizer):
+    """optim.adam (arXiv:1412.6980): epsilon is added to sqrt(v) before the bias correction, which is in the step size.
+
+    m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
+    x -= lr / (1 + t lr_decay) sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps). `momentum` and `dampening` are not
+    used; they are carried because the tables of the XNOR-Net code hold them.
+    """
+
+    _CONFIG: ClassVar[Mapping[str, tuple[str, Any]]] = {
+        "lr": ("learningRate", 1e-3),
+        "lr_decay": ("learningRateDecay", 0.0),
+        "weight_decay": ("weightDecay", 0.0),
+        "beta1": ("beta1", None),
+        "beta2": ("beta2", None),
+        "eps": ("epsilon", None),
+        "momentum": ("momentum", None),
+        "dampening": ("dampening", None),
+    }
+    _VECTORS: ClassVar[Mapping[str, str]] = {"m": "m", "v": "v"}
+    _COUNTER: ClassVar[tuple[str, str]] = ("t", "t")
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        beta1: float | None = None,
+        beta2: float | None = None,
+        eps: float | None = None,
+        momentum: float | None = None,
+        dampening: float | None = None,
+    ):
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "lr_decay": lr_decay,
+                "weight_decay": weight_decay,
+                "beta1": beta1,
+                "beta2": beta2,
+                "eps": eps,
+                "momentum": momentum,
+                "dampening": dampening,
+                "t": 0,
+            },
+        )
+
+    def to_t7(self) -> LuaTable:
+        """As Torch7's table, which also holds the denominator of the last step, sqrt(v) + epsilon."""
+        table = super().to_t7()
+        if "v" in table:
+            eps = np.float32(1e-8 if self.param_groups[0]["eps"] is None else self.param_groups[0]["eps"])
+            table["denom"] = lua_compat.tensor(np.sqrt(table["v"]) + eps)
+        return table
+
+    def _update(self, group: dict[str, Any], parameters: list[torch.Tensor]) -> None:
+        beta1 = 0.9 if group["beta1"] is None else group["beta1"]
+        beta2 = 0.999 if group["beta2"] is None else group["beta2"]
+        eps = 1e-8 if group["eps"] is None else group["eps"]
+        rate = group["lr"] / (1 + group["t"] * group["lr_decay"])
+        group["t"] += 1
+        step_size = rate * math.sqrt(1 - beta2 ** group["t"]) / (1 - beta1 ** group["t"])
+        for x in parameters:
+            g = x.grad
+            if g is None:
+                continue
+            state = self.state[x]
+            if not state:
+                state.update(m=torch.zeros_like(x), v=torch.zeros_like(x))
+            if group["weight_decay"] != 0:
+                g.add_(x, alpha=group["weight_decay"])
+            m, v = state["m"], state["v"]
+            m.mul_(beta1).add_(g, alpha=1 - beta1)
+            v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+            x.addcdiv_(m, v.sqrt().add_(eps), value=-step_size)
+
+
+def _option(table: LuaTable, key: str, default: object) -> Any:
+    found = table.get(key)
+    if found is None:
+        return default
+    if not isinstance(found, bool | int | float):
+        raise OptimStateError(f"{key} should be a number, found {type(found).__name__}")
+    return found

@@ -1,0 +1,48 @@
+"""The command line: arguments in, exit code out. The only place that turns errors into text.
+
+python main.py -data ImageNet -netType alexnetxnor -binaryWeight -optimType adam
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from lua_compat.errors import LuaCompatError
+from xnornet_port.errors import XnorNetError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 when done, 1 for an error (one line on standard error), 130 after Ctrl-C."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(argv)
+    except (XnorNetError, LuaCompatError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away (| head)
+        sys.stderr.close()
+        return 1
+
+
+def _run(argv: list[str]) -> int:
+    from xnornet_port.options import help_text, option_lines, parse_options, wants_help
+
+    if wants_help(argv):
+        print(help_text())
+        return 0
+    options = parse_options(argv)
+    from xnornet_port.report import (
+        Report,
+    )  # PyTorch only after the options are right: -help and errors come at once
+    from xnornet_port.run import run
+
+    report = Report(quiet=options.quiet)
+    for line in option_lines(argv):
+        report.say(line)
+    return run(options, report)

@@ -1,0 +1,75 @@
+"""The layers XNOR-Net's networks are made of: the sign activation, and constructors that know their Torch7 names.
+
+The constructors leave parameters uninitialised; `initialization.initialize` fills them as Torch7 would.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from lua_compat.nn import Origin, register, set_origin
+
+__all__ = [
+    "BinActiveZ",
+    "batch_normalization",
+    "convolution",
+    "max_pooling",
+    "relu",
+    "sign_with_straight_through",
+]
+
+
+class _SignStraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        return gradient.masked_fill(x.abs() >= 1, 0)
+
+
+def sign_with_straight_through(x: torch.Tensor) -> torch.Tensor:
+    """sign(x), with sign(0) = 0; the gradient passes where |x| < 1 and is 0 elsewhere (XNOR-Net paper, section 3.2)."""
+    signs: torch.Tensor = _SignStraightThrough.apply(x)  # type: ignore[no-untyped-call]
+    return signs
+
+
+@register("nn.BinActiveZ")
+class BinActiveZ(nn.Module):
+    """The binary activation of XNOR-Net (newLayers/BinActiveZ.lua); see `sign_with_straight_through`."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return sign_with_straight_through(x)
+
+
+def convolution(n_inputs: int, n_outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
+    """A square convolution, cudnn.SpatialConvolution in Torch7. Parameters are not initialised."""
+    layer = nn.Conv2d(n_inputs, n_outputs, kernel, stride, padding, device="meta").to_empty(device="cpu")
+    set_origin(layer, Origin("cudnn.SpatialConvolution"))
+    return layer
+
+
+def batch_normalization(n_features: int, eps: float) -> nn.BatchNorm2d:
+    """nn.SpatialBatchNormalization with learned scale and shift and momentum 0.1.
+
+    The original's third argument `false` was meant to switch scale and shift off but stands in the momentum's place.
+    """
+    return nn.BatchNorm2d(n_features, eps=eps, momentum=0.1)
+
+
+def relu() -> nn.ReLU:
+    """cudnn.ReLU(true)"""
+    layer = nn.ReLU(inplace=True)
+    set_origin(layer, Origin("cudnn.ReLU"))
+    return layer
+
+
+def max_pooling(kernel: int, stride: int) -> nn.MaxPool2d:
+    """nn.SpatialMaxPooling, sizes rounded down."""
+    return nn.MaxPool2d(kernel, stride)

@@ -1,0 +1,54 @@
+"""Top-1 and top-5 accuracy of a batch (util.lua computeScore)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["ScoreSum", "Scores", "batch_scores"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Loss and accuracies in per cent, of one batch or averaged over `n_batches` batches with `n_pictures` pictures."""
+
+    loss: float
+    top1: float
+    top5: float
+    n_batches: int
+    n_pictures: int
+
+
+class ScoreSum:
+    """Adds up batches; the mean weighs each batch by its pictures (batches of one size weigh the same, as in Lua)."""
+
+    def __init__(self) -> None:
+        self.n_batches = 0
+        self.n_pictures = 0
+        self._loss = self._top1 = self._top5 = 0.0
+
+    def add(self, batch: Scores) -> None:
+        self.n_batches += batch.n_batches
+        self.n_pictures += batch.n_pictures
+        self._loss += batch.loss * batch.n_pictures
+        self._top1 += batch.top1 * batch.n_pictures
+        self._top5 += batch.top5 * batch.n_pictures
+
+    def mean(self) -> Scores:
+        """The average so far; raises ZeroDivisionError before the first batch."""
+        n = self.n_pictures
+        return Scores(self._loss / n, self._top1 / n, self._top5 / n, self.n_batches, n)
+
+
+def batch_scores(loss: float, outputs: torch.Tensor, labels: torch.Tensor) -> Scores:
+    """Scores of (N, C) outputs against (N) labels counted from 1.
+
+    With fewer than five classes top-5 asks for all of them (the original stops with an index error there).
+    """
+    n_pictures, n_classes = outputs.shape
+    best = outputs.topk(min(5, n_classes), dim=1).indices + 1
+    hits = best == labels.view(-1, 1)
+    top1 = hits[:, 0].sum().item() / n_pictures * 100
+    top5 = hits.sum().item() / n_pictures * 100
+    return Scores(loss, top1, top5, n_batches=1, n_pictures=n_pictures)

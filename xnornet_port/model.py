@@ -1,0 +1,90 @@
+"""The network of a run: new, from a .t7 file, or new with parameters from a file (model.lua, util.lua loadParams)."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from os import PathLike
+
+import torch
+from torch import nn
+
+import lua_compat
+import lua_compat.nn
+from lua_compat.errors import LuaCompatError
+from lua_compat.generator import Generator
+from xnornet_port import layers  # registers nn.BinActiveZ
+from xnornet_port.errors import XnorNetError
+from xnornet_port.initialization import initialize
+from xnornet_port.models import NETWORKS
+
+__all__ = ["build_model", "check_classes", "load_model", "load_parameters", "uses_binary_inputs"]
+
+
+def build_model(net_type: str, n_classes: int = 1000, dropout: float = 0.5, seed: int = 2) -> nn.Sequential:
+    """A new network of -netType, its parameters drawn as Torch7 draws them after manualSeed(seed).
+
+    Maps (N, 3, 224, 224) pictures to (N, n_classes) log-probabilities. Raises XnorNetError for an unknown type.
+    """
+    if net_type not in NETWORKS:
+        raise XnorNetError(f"-netType {net_type}: unknown; available are {', '.join(sorted(NETWORKS))}")
+    network = NETWORKS[net_type](n_classes, dropout)
+    initialize(network, Generator(seed))
+    return network
+
+
+def load_model(path: str | PathLike[str]) -> nn.Module:
+    """The network of a .t7 file, as `lua_compat.nn.load`; XnorNetError names the file and what is wrong with it."""
+    try:
+        return lua_compat.nn.load(path)
+    except OSError as error:
+        raise XnorNetError(f"{path}: cannot be read ({error.strerror})") from error
+    except LuaCompatError as error:
+        raise XnorNetError(str(error)) from error
+
+
+def load_parameters(network: nn.Module, path: str | PathLike[str]) -> None:
+    """Copy the parameters and running statistics of the network in a .t7 file, in order (-loadParams).
+
+    Raises XnorNetError, before anything is copied, where the two networks differ in a shape.
+    """
+    saved = load_model(path)
+    pairs = list(zip_longest(_numbers(network), _numbers(saved), fillvalue=torch.empty(0)))
+    for position, (ours, theirs) in enumerate(pairs, start=1):
+        if ours.shape != theirs.shape:
+            raise XnorNetError(
+                f"{path}: parameter {position} has shape {tuple(theirs.shape)}, the network wants "
+                f"{tuple(ours.shape)}: it holds another network (-netType, -nClasses)"
+            )
+    with torch.no_grad():
+        for ours, theirs in pairs:
+            ours.copy_(theirs)
+
+
+def check_classes(network: nn.Module, n_classes: int, path: str) -> None:
+    """Raise XnorNetError where a loaded network answers for another number of classes than -nClasses."""
+    layers_with_outputs = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    if not layers_with_outputs:
+        raise XnorNetError(f"{path}: the network has no convolution or linear layer")
+    last = layers_with_outputs[-1]
+    found = last.out_channels if isinstance(last, nn.Conv2d) else last.out_features
+    if found != n_classes:
+        raise XnorNetError(
+            f"{path}: the network has {found} classes, -nClasses says {n_classes}: "
+            f"give -nClasses {found} and data with as many classes"
+        )
+
+
+def uses_binary_inputs(network: nn.Module) -> bool:
+    """Whether a network has binary activations: XNOR-Net rather than a Binary-Weight-Network."""
+    return any(isinstance(module, layers.BinActiveZ) for module in network.modules())
+
+
+def _numbers(network: nn.Module) -> list[torch.Tensor]:
+    statistics = [
+        buffer
+        for module in network.modules()
+        if isinstance(module, nn.BatchNorm2d)
+        for buffer in (module.running_mean, module.running_var)
+        if buffer is not None
+    ]
+    return [parameter.detach() for parameter in network.parameters()] + statistics

@@ -1,0 +1,144 @@
+"""One epoch of training (train.lua train and trainBatch)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from xnornet_port.binarization import Binarizer
+from xnornet_port.data import Batch
+from xnornet_port.metrics import Scores, ScoreSum, batch_scores
+
+__all__ = ["GradientRule", "TrainedBatch", "TrainedEpoch", "train_batch", "train_epoch"]
+
+
+@dataclass(frozen=True)
+class GradientRule:
+    """What -binaryWeight does to gradients before the update: see Binarizer.scale_gradients.
+
+    `factor` multiplies all gradients (1e9 with adam: its epsilon and the weight decay then count nothing).
+    """
+
+    times_n: bool
+    factor: float
+
+
+@dataclass(frozen=True)
+class TrainedBatch:
+    """What is printed about one batch; seconds of wall time."""
+
+    number: int
+    scores: Scores
+    mean: Scores  # of the epoch so far
+    data_seconds: float
+    compute_seconds: float
+
+
+@dataclass(frozen=True)
+class TrainedEpoch:
+    """`before_last_update` is there after a full epoch with binary weights: what the original's test puts back."""
+
+    mean: Scores | None
+    seconds: float
+    finished: bool
+    before_last_update: list[torch.Tensor] | None
+
+
+def train_epoch(
+    network: nn.Module,
+    criterion: nn.Module,
+    optimizer: Optimizer,
+    batches: Iterable[Batch],
+    n_batches: int,
+    binarizer: Binarizer | None,
+    gradient_rule: GradientRule,
+    device: torch.device,
+    on_batch: Callable[[TrainedBatch], None],
+    should_stop: Callable[[], bool],
+) -> TrainedEpoch:
+    """Train on `n_batches` batches; stops early, after a whole batch, when `should_stop` says so.
+
+    Raises FloatingPointError when the loss is no longer finite; the parameters are those before that update.
+    """
+    network.train()
+    total = ScoreSum()
+    before_last_update = None
+    epoch_start = batch_start = time.perf_counter()
+    for number, batch in enumerate(batches, start=1):
+        compute_start = time.perf_counter()
+        if binarizer is not None:
+            binarizer.mean_centre_and_clamp()
+            if number == n_batches:
+                before_last_update = [parameter.detach().clone() for parameter in network.parameters()]
+        scores = train_batch(
+            network,
+            criterion,
+            optimizer,
+            torch.from_numpy(batch.inputs).to(device),
+            torch.from_numpy(batch.labels),
+            binarizer,
+            gradient_rule,
+        )
+        total.add(scores)
+        now = time.perf_counter()
+        on_batch(TrainedBatch(number, scores, total.mean(), compute_start - batch_start, now - compute_start))
+        batch_start = time.perf_counter()
+        if should_stop():
+            break
+    finished = total.n_batches == n_batches
+    return TrainedEpoch(
+        total.mean() if total.n_batches else None,
+        time.perf_counter() - epoch_start,
+        finished,
+        before_last_update if finished else None,
+    )
+
+
+def train_batch(
+    network: nn.Module,
+    criterion: nn.Module,
+    optimizer: Optimizer,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    binarizer: Binarizer | None,
+    gradient_rule: GradientRule,
+) -> Scores:
+    """Forward, backward and one update; inputs (N, 3, H, W) on the network's device, labels (N) from 1 on the CPU.
+
+    With a binarizer the weights should be mean-centred and clamped already.
+    """
+    optimizer.zero_grad()
+    if binarizer is None:
+        loss, outputs = _forward_backward(network, criterion, inputs, labels)
+    else:
+        with binarizer.binary_weights():
+            loss, outputs = _forward_backward(network, criterion, inputs, labels)
+        _scale_gradients(network, binarizer, gradient_rule)
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss}: training stopped before this update (a smaller -LR may help)")
+    optimizer.step()
+    return batch_scores(loss, outputs, labels)
+
+
+def _forward_backward(
+    network: nn.Module, criterion: nn.Module, inputs: torch.Tensor, labels: torch.Tensor
+) -> tuple[float, torch.Tensor]:
+    outputs = network(inputs).view(len(labels), -1)  # Torch7's View drops the batch dimension of a batch of one
+    loss = criterion(outputs, labels.to(inputs.device))
+    loss.backward()
+    return loss.item(), outputs.detach().cpu()
+
+
+def _scale_gradients(network: nn.Module, binarizer: Binarizer, rule: GradientRule) -> None:
+    binarizer.scale_gradients(rule.times_n, rule.factor)
+    if rule.factor != 1:
+        scaled = {id(convolution.weight) for convolution in binarizer.convolutions}
+        for parameter in network.parameters():
+            if id(parameter) not in scaled and parameter.grad is not None:
+                parameter.grad.mul_(rule.factor)
