@@ -19,6 +19,7 @@ from lua_compat.errors import (
     T7Error,
     UnknownModuleError,
 )
+from lua_compat.t7_file import TrailingDataWarning, iter_objects, load, loads
 from lua_compat.values import (
     CudaStorage,
     CudaTensor,
@@ -55,8 +56,12 @@ __all__ = [
     "T7Error",
     "Tensor",
     "TorchObject",
+    "TrailingDataWarning",
     "UnknownModuleError",
     "image",
+    "iter_objects",
+    "load",
+    "loads",
     "nn",
     "optim",
     "storage",

@@ -81,9 +81,7 @@ ELEMENT_NAMES = {element.dtype.str[1:]: element.name for element in ELEMENT_TYPE
 
 # torch.CudaTensor holds floats; there is no torch.CudaFloatTensor.
 CPU_TYPES = {f"torch.{element.name}": element for element in ELEMENT_TYPES}
-CUDA_TYPES = {
-    f"torch.Cuda{'' if element.name == 'Float' else element.name}": element for element in ELEMENT_TYPES
-}
+CUDA_TYPES = {f"torch.Cuda{'' if element.name == 'Float' else element.name}": element for element in ELEMENT_TYPES}
 TENSOR_TYPES = {f"{stem}Tensor": element for stem, element in (CPU_TYPES | CUDA_TYPES).items()}
 STORAGE_TYPES = {f"{stem}Storage": element for stem, element in (CPU_TYPES | CUDA_TYPES).items()}
 

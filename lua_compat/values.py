@@ -120,7 +120,8 @@ def tensor(array: npt.ArrayLike, typename: str | None = None) -> Tensor:
     if values.ndim == 0:
         raise ValueError("Torch7 has no 0-dimensional tensors: use a number, or an array of shape (1,)")
     kind = array_class(values.dtype, typename, TENSOR_TYPES, (Tensor, CudaTensor))
-    return view_as(values, kind)
+    wrapped: Tensor = view_as(values, kind)
+    return wrapped
 
 
 def storage(array: npt.ArrayLike, typename: str | None = None) -> Storage:
@@ -129,7 +130,8 @@ def storage(array: npt.ArrayLike, typename: str | None = None) -> Storage:
     if values.ndim != 1 or not values.flags.c_contiguous:
         raise ValueError(f"a storage is 1-d and contiguous, not {values.shape} with strides {values.strides}")
     kind = array_class(values.dtype, typename, STORAGE_TYPES, (Storage, CudaStorage))
-    return view_as(values, kind)
+    wrapped: Storage = view_as(values, kind)
+    return wrapped
 
 
 def view_as(values: npt.NDArray[Any], kind: type[Any]) -> Any:

@@ -1,0 +1,227 @@
+"""Opening .t7 files: what encoding a file has, reading one object or all of them.
+
+Nothing in a .t7 file says how it is encoded. The first bytes tell ascii from binary and the byte order; the
+size of a long shows in whether the file makes sense with it, up to its last byte.
+"""
+
+import mmap
+import struct
+import warnings
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+
+from lua_compat.errors import T7Error
+from lua_compat.t7_format import Layout, Tag
+from lua_compat.t7_identify import what_it_is
+from lua_compat.t7_reader import ObjectReader
+from lua_compat.t7_source import AsciiSource, BinarySource, Source
+from lua_compat.values import LuaValue
+
+__all__ = ["TrailingDataWarning", "iter_objects", "load", "loads"]
+
+# Files up to this size are read whole before they are looked at; of larger ones the structure is read
+# through a memory map and each storage straight into its own memory.
+READ_WHOLE = 1 << 26
+
+
+class TrailingDataWarning(UserWarning):
+    """A file holds more than the one object that was asked for."""
+
+
+def load(
+    path: str | Path,
+    *,
+    mode: str | None = None,
+    long_size: int | None = None,
+    byte_order: str | None = None,
+    mmap: bool = False,
+) -> LuaValue:
+    """The value in a .t7 file, as torch.load gives it.
+
+    `mode` ("binary", "ascii"), `long_size` (4, 8) and `byte_order` ("little", "big") are found out where
+    they are not given. With `mmap`, tensors are views of the file itself, mapped into memory: opening costs
+    no reading; changing an array changes memory, not the file. T7Error where the file cannot be read or is
+    not a .t7 file; a TrailingDataWarning where the file goes on after the first object (see
+    `iter_objects`).
+    """
+    values, problem = read_file(path, Wanted(mode, long_size, byte_order), maps=mmap)
+    warn_of_rest(str(path), len(values), problem)
+    return values[0]
+
+
+def loads(
+    data: bytes | bytearray | memoryview,
+    *,
+    mode: str | None = None,
+    long_size: int | None = None,
+    byte_order: str | None = None,
+) -> LuaValue:
+    """The value in the bytes of a .t7 file, as torch.deserialize gives it; see `load`."""
+    buffer = bytes(data)
+    values, problem = read_buffer(buffer, Wanted(mode, long_size, byte_order), "")
+    warn_of_rest("the data", len(values), problem)
+    return values[0]
+
+
+def iter_objects(
+    path: str | Path,
+    *,
+    mode: str | None = None,
+    long_size: int | None = None,
+    byte_order: str | None = None,
+    mmap: bool = False,
+) -> Iterator[LuaValue]:
+    """All objects of a file, one after another: of one writer, or of several that appended to it.
+
+    Raises T7Error at the first object that cannot be read, after those before it were given.
+    """
+    values, problem = read_file(path, Wanted(mode, long_size, byte_order), maps=mmap)
+    yield from values
+    if problem is not None:
+        raise problem
+
+
+class Wanted:
+    """What the caller says of a file's encoding; None for what is to be found out."""
+
+    def __init__(self, mode: str | None, long_size: int | None, byte_order: str | None) -> None:
+        if mode not in (None, "binary", "ascii"):
+            raise ValueError(f"mode is 'binary' or 'ascii', not {mode!r}")
+        if long_size not in (None, 4, 8):
+            raise ValueError(f"long_size is 4 or 8, not {long_size!r}")
+        if byte_order not in (None, "little", "big"):
+            raise ValueError(f"byte_order is 'little' or 'big', not {byte_order!r}")
+        self.mode = mode
+        self.long_size = long_size
+        self.byte_order = byte_order
+
+    def layouts(self, head: bytes) -> list[Layout]:
+        """The layouts to try, likeliest first; none where `head` starts no .t7 file."""
+        mode = self.mode or guess_mode(head)
+        if mode == "ascii":
+            return [Layout("ascii", self.long_size or 8, self.byte_order or "little")]
+        order = self.byte_order or guess_byte_order(head)
+        if order is None:
+            return []
+        sizes = [self.long_size] if self.long_size else [8, 4]
+        return [Layout("binary", size, order) for size in sizes]
+
+
+def guess_mode(head: bytes) -> str:
+    """An ascii file starts with a digit and a line end; no binary one does."""
+    return "ascii" if head[:1] in b"012345678" and head[1:2] == b"\n" else "binary"
+
+
+def guess_byte_order(head: bytes) -> str | None:
+    """The byte order in which the first int is a type id; None where it is in neither."""
+    if len(head) >= 4:
+        if int.from_bytes(head[:4], "little") <= max(Tag):
+            return "little"
+        if int.from_bytes(head[:4], "big") <= max(Tag):
+            return "big"
+    return None
+
+
+def read_file(path: str | Path, wanted: Wanted, maps: bool) -> tuple[list[LuaValue], T7Error | None]:
+    """All objects of a file; see `read_all`."""
+    try:
+        with FileIO(path) as file:
+            buffer = file_bytes(file, maps)
+            is_mapped = not isinstance(buffer, bytes)
+            return read_buffer(buffer, wanted, str(path), None if maps or not is_mapped else file, is_mapped and maps)
+    except OSError as error:
+        raise T7Error(f"cannot be read: {error.strerror or error}", file=path) from None
+
+
+def file_bytes(file: FileIO, maps: bool) -> bytes | mmap.mmap:
+    """A file's bytes, in memory or mapped. Changes to a map that the caller asked for stay in memory."""
+    size = file.seek(0, 2) if file.seekable() else 0
+    if size and (maps or size > READ_WHOLE):
+        access = mmap.ACCESS_COPY if maps else mmap.ACCESS_READ
+        return mmap.mmap(file.fileno(), 0, access=access)
+    if size:
+        file.seek(0)
+    return file.readall()
+
+
+def read_buffer(
+    buffer: bytes | mmap.mmap, wanted: Wanted, name: str, file: FileIO | None = None, views: bool = False
+) -> tuple[list[LuaValue], T7Error | None]:
+    """All objects of a buffer in the layout that fits best.
+
+    That is the first layout in which the objects reach to the very end; failing that, the first in which at
+    least one object can be read. Also returns what stopped the reading before the end.
+    """
+    layouts = wanted.layouts(buffer[:8])
+    if not layouts:
+        raise T7Error(what_it_is(buffer[:4096]), file=name, position=0)
+
+    def source(layout: Layout) -> Source:
+        if layout.mode == "ascii":
+            return AsciiSource(buffer[:], layout)
+        return BinarySource(buffer, layout, file, views)
+
+    best: tuple[list[LuaValue], T7Error | None] = ([], None)
+    for layout in layouts:
+        values, problem = read_all(source(layout), name)
+        if problem is None:
+            return values, None
+        if is_better(values, problem, *best):
+            best = (values, problem)
+    values, problem = best
+    if not values and problem is not None:
+        raise problem
+    return best
+
+
+def is_better(values: list[LuaValue], problem: T7Error, best: list[LuaValue], best_problem: T7Error | None) -> bool:
+    """Whether a failed reading got further than another: by having an object at all, else by bytes."""
+    if best_problem is None or bool(values) != bool(best):
+        return best_problem is None or bool(values)
+    return not values and (problem.position or 0) > (best_problem.position or 0)
+
+
+def read_all(source: Source, name: str) -> tuple[list[LuaValue], T7Error | None]:
+    """The objects up to the end, or up to the first that cannot be read and why."""
+    values: list[LuaValue] = []
+    reader = ObjectReader(source)
+    try:
+        while not values or not source.at_end():
+            reader = reader_for_next(reader, bool(values))
+            values.append(reader.read_object())
+    except T7Error as error:
+        return values, T7Error(error.problem, file=name, position=error.position, keys=error.keys)
+    return values, None
+
+
+def reader_for_next(reader: ObjectReader, is_later: bool) -> ObjectReader:
+    """The reader for the next object of a file: a fresh one where another writer appended.
+
+    Each writer numbers its objects from 1. An object numbered 1, where there was a 1 before, is either that
+    one again (then nothing follows its number) or the first of an appended run (then its contents follow):
+    it is the latter if it reads as such, and another object or the end of the file follows.
+    """
+    source = reader.source
+    start = source.position
+    if not is_later or reader.next_index() != 1 or 1 not in reader.memo:
+        return reader
+    fresh = ObjectReader(source)
+    try:
+        fresh.read_object()
+        appended = source.at_end() or source.read_int() in set(Tag)
+    except (T7Error, struct.error):
+        appended = False
+    source.position = start
+    return ObjectReader(source) if appended else reader
+
+
+def warn_of_rest(name: str, count: int, problem: T7Error | None) -> None:
+    """Say that a file goes on after its first object."""
+    if problem is not None:
+        text = f"{name}: only the first object was read; what follows is not one: {problem.problem}"
+    elif count > 1:
+        text = f"{name}: only the first of {count} objects was read; lua_compat.iter_objects gives them all"
+    else:
+        return
+    warnings.warn(text, TrailingDataWarning, stacklevel=3)

@@ -1,0 +1,410 @@
+"""From the bytes of one .t7 object to values.
+
+Ports torch7 File.lua (readObject), generic/Tensor.c and generic/Storage.c (read), tds, nn.GPU and cunn's
+DataParallelTable. There is no recursion: containers that are not complete yet wait on a list of frames, so
+depth costs memory only. Nothing from a file is executed.
+"""
+
+import re
+import struct
+from typing import Any
+
+import numpy as np
+
+from lua_compat.errors import T7Error
+from lua_compat.t7_format import (
+    GENERATOR_BYTES,
+    STORAGE_TYPES,
+    TENSOR_TYPES,
+    ElementType,
+    Payload,
+    Tag,
+    payload_of,
+)
+from lua_compat.t7_source import MISSING, Source
+from lua_compat.values import (
+    CudaStorage,
+    CudaTensor,
+    IdentityKey,
+    LuaFunction,
+    LuaTable,
+    LuaValue,
+    Storage,
+    Tensor,
+    TorchObject,
+    lua_number,
+    text_or_bytes,
+)
+
+__all__ = ["ObjectReader"]
+
+MOST_DIMENSIONS = 64  # NumPy's own limit; Torch7 has none, and nobody came near it
+LUA_BYTECODE = b"\x1bL"
+VERSION = re.compile(rb"V ([0-9]+)(\.[0-9]+)?")
+CLASS_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_.\-]{0,255}")
+UNFINISHED: Any = object()  # in the memo for a tensor or storage whose parts are being read
+
+
+class TableFrame:
+    """A table (or tds.Hash) whose entries are being read."""
+
+    __slots__ = ("entries", "key", "last_key", "remaining", "table")
+
+    def __init__(self, table: LuaTable, count: int) -> None:
+        self.table = table
+        self.entries = table._entries
+        self.remaining = count
+        self.key: Any = MISSING
+        self.last_key: Any = MISSING
+
+    def read_run(self, source: Source) -> None:
+        """Let the source read what it can in one go."""
+        self.remaining, self.key = source.read_entries(self.entries, self.remaining)
+        self.last_key = self.key
+
+    def place(self, value: LuaValue) -> None:
+        """Take the next key or value."""
+        if self.key is MISSING:
+            self.key = self.last_key = self.checked_key(value)
+            return
+        if value is None:  # Lua: setting a key to nil removes it
+            self.entries.pop(self.key, None)
+        else:
+            self.entries[self.key] = value
+        self.key = MISSING
+        self.remaining -= 1
+
+    def checked_key(self, key: LuaValue) -> Any:
+        """The form in which the table stores a key; nil and NaN are refused, as Lua does."""
+        if key is None:
+            raise T7Error("expected a table key, found nil")
+        if type(key) is float:
+            if key != key:
+                raise T7Error("expected a table key, found NaN")
+            return lua_number(key + 0.0)  # -0.0 is the key 0
+        if type(key) is bool or isinstance(key, np.ndarray):
+            self.table._has_boxes = True
+            return IdentityKey(key)
+        return key
+
+    def path_step(self) -> str:
+        return key_step(self.last_key)
+
+
+class PartsFrame:
+    """An object or function whose parts (one or two objects, or the elements of a tds.Vec) are being read."""
+
+    __slots__ = ("key", "owner", "parts", "remaining")
+
+    def __init__(self, owner: LuaValue, parts: list[LuaValue], count: int) -> None:
+        self.owner = owner
+        self.parts = parts
+        self.remaining = count
+        self.key = None  # parts have no keys
+
+    def read_run(self, source: Source) -> None:
+        """Nothing to read in one go."""
+
+    def place(self, value: LuaValue) -> None:
+        """Take the next part, and give the owner its parts when they are all there."""
+        self.parts.append(value)
+        self.remaining -= 1
+        if self.remaining or self.parts is self.owner:
+            return
+        owner = self.owner
+        if type(owner) is LuaFunction:
+            owner.upvalues = value
+        elif type(owner) is TorchObject and owner.payload is not self.parts:
+            if type(value) is not LuaTable and type(value) is not TorchObject:
+                raise T7Error(f"expected the table of fields of {owner.typename}, found {value!r:.40}")
+            owner.payload = value
+            owner.header = self.parts[0] if len(self.parts) == 2 else None
+
+    def path_step(self) -> str:
+        if type(self.owner) is TorchObject and self.owner.payload is self.parts:
+            return f"[{len(self.parts)}]"
+        return ".<upvalues>" if type(self.owner) is LuaFunction else ""
+
+
+class ObjectReader:
+    """Reads objects from a source, one `read_object` after another, with one memo for all of them."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.memo: dict[int, LuaValue] = {}
+        self._frames: list[TableFrame | PartsFrame] = []
+
+    def read_object(self) -> LuaValue:
+        """The object at the source's position. T7Error where there is none; it has the position and the keys."""
+        values: list[LuaValue] = []
+        frames = self._frames = [PartsFrame(values, values, 1)]
+        source = self.source
+        try:
+            while frames:
+                frame = frames[-1]
+                if frame.key is MISSING:
+                    frame.read_run(source)
+                if frame.remaining:
+                    frame.place(self._read_value())
+                else:
+                    frames.pop()
+        except T7Error as error:
+            position = source.position if error.position is None else error.position
+            raise T7Error(error.problem, position=position, keys=self._path()) from None
+        except struct.error:
+            raise T7Error(
+                f"the file ends in the middle of an object ({source.size} bytes)",
+                position=source.position,
+                keys=self._path(),
+            ) from None
+        return values[0]
+
+    def next_index(self) -> int | None:
+        """The number of the table, torch object or function that comes next; None where another object does."""
+        source = self.source
+        start = source.position
+        try:
+            tag = source.read_int()
+            return source.read_int() if tag in (Tag.TABLE, Tag.TORCH, Tag.LEGACY_FUNCTION, Tag.FUNCTION) else None
+        except (T7Error, struct.error):
+            return None
+        finally:
+            source.position = start
+
+    def _path(self) -> str:
+        """The keys down to the object being read, the middle of a very long path left out."""
+        steps = [frame.path_step() for frame in self._frames]
+        if len(steps) > 40:
+            steps = [*steps[:20], f"...({len(steps) - 40} more)...", *steps[-20:]]
+        return "".join(steps).removeprefix(".")
+
+    def _read_value(self) -> LuaValue:
+        """One value; of a container only the shell, with a frame that will fill it."""
+        source = self.source
+        start = source.position
+        tag = source.read_int()
+        if tag == Tag.NUMBER:
+            return source.read_number()
+        if tag == Tag.STRING:
+            return text_or_bytes(source.read_raw(source.read_int()))
+        if tag == Tag.TORCH or tag == Tag.TABLE:
+            return self._read_shared(tag)
+        if tag == Tag.NIL:
+            return None
+        if tag == Tag.BOOLEAN:
+            return source.read_int() == 1
+        if tag == Tag.FUNCTION or tag == Tag.LEGACY_FUNCTION:
+            return self._read_shared(tag)
+        if tag == Tag.OLDEST_FUNCTION:
+            return self._read_oldest_function()
+        raise T7Error(f"expected a type id from 0 to 8, found {tag}", position=start)
+
+    def _read_shared(self, tag: int) -> LuaValue:
+        """A table, torch object or function: one seen before, or a new one under a new index."""
+        source = self.source
+        start = source.position
+        index = source.read_int()
+        if index in self.memo:
+            value = self.memo[index]
+            if value is UNFINISHED or tag_of(value) != tag:
+                raise T7Error(f"expected {Tag(tag).name} number {index}, but that is another object", position=start)
+            return value
+        if tag == Tag.TABLE:
+            count = source.read_int()
+            return self._open_table(self._remember(index, LuaTable()), count)
+        if tag == Tag.TORCH:
+            return self._read_torch(index)
+        return self._read_function(index, tag)
+
+    def _remember(self, index: int, value: Any) -> Any:
+        """Enter an object in the memo before its parts are read: they may contain it."""
+        self.memo[index] = value
+        return value
+
+    def _open_table(self, table: LuaTable, count: int) -> LuaTable:
+        if count < 0:
+            raise T7Error(f"expected a count of table entries, found {count}")
+        self.source.require_objects(2 * count)
+        self._frames.append(TableFrame(table, count))
+        return table
+
+    def _read_function(self, index: int, tag: int) -> LuaFunction:
+        function: LuaFunction = self._remember(index, LuaFunction(b"", tag=tag))
+        function.bytecode = self.source.read_raw(self.source.read_int())
+        self._frames.append(PartsFrame(function, [], 1))
+        return function
+
+    def _read_oldest_function(self) -> LuaFunction:
+        """Type 6: without a memo index, but for three days of 2014; only the start of the bytecode tells."""
+        source = self.source
+        number = source.read_int()
+        start = source.position
+        if not self._bytecode_follows():
+            known = self.memo.get(number)
+            if type(known) is LuaFunction and known.tag == Tag.OLDEST_FUNCTION:
+                return known
+            source.read_int()
+            is_indexed = self._bytecode_follows()
+            source.position = start
+            if is_indexed:
+                return self._read_function(number, Tag.OLDEST_FUNCTION)
+        function = LuaFunction(source.read_raw(number), tag=Tag.OLDEST_FUNCTION)
+        self._frames.append(PartsFrame(function, [], 1))
+        return function
+
+    def _bytecode_follows(self) -> bool:
+        """Whether Lua's bytecode signature comes next; the position stays."""
+        start = self.source.position
+        raw = self.source.read_raw(min(len(LUA_BYTECODE), self.source.size - start))
+        self.source.position = start
+        return raw == LUA_BYTECODE
+
+    def _read_torch(self, index: int) -> LuaValue:
+        start = self.source.position
+        typename, version = self._read_class()
+        element = TENSOR_TYPES.get(typename)
+        if element is not None:
+            self.memo[index] = UNFINISHED
+            tensor = self._read_tensor(element, typename)
+            return self._remember(index, tensor)
+        element = STORAGE_TYPES.get(typename)
+        if element is not None:
+            self.memo[index] = UNFINISHED
+            return self._remember(index, self._read_storage(element, typename))
+        try:
+            return self._read_instance(index, typename, version)
+        except T7Error as error:
+            error.position = start if error.position is None else error.position
+            raise
+
+    def _read_class(self) -> tuple[str, float]:
+        """Class name and version. Before versions existed the name stood where the version is now."""
+        source = self.source
+        start = source.position
+        raw = source.read_raw(source.read_int())
+        version: float = 0
+        match = VERSION.fullmatch(raw)
+        if match is not None:
+            version = float(raw[2:]) if match[2] else int(match[1])
+            raw = source.read_raw(source.read_int())
+        if CLASS_NAME.fullmatch(raw) is None:
+            raise T7Error(f"expected a class name, found {raw[:40]!r}", position=start)
+        return raw.decode("ascii"), version
+
+    def _read_instance(self, index: int, typename: str, version: float) -> TorchObject:
+        """An object of any other class, with the payload its class has."""
+        source = self.source
+        value: TorchObject = self._remember(index, TorchObject(typename, version=version))
+        payload = payload_of(typename, version)
+        if payload is Payload.ONE_OBJECT:
+            self._frames.append(PartsFrame(value, [], 1))
+        elif payload is Payload.TWO_OBJECTS:
+            self._frames.append(PartsFrame(value, [], 2))
+        elif payload is Payload.PAIRS:
+            self._open_table(value.payload, source.read_longs(1)[0])
+        elif payload is Payload.ELEMENTS:
+            (count,) = source.read_longs(1)
+            if count < 0:
+                raise T7Error(f"expected a count of elements, found {count}")
+            source.require_objects(count)
+            value.payload = []
+            self._frames.append(PartsFrame(value, value.payload, count))
+        elif payload is Payload.LONG:
+            (value.payload,) = source.read_longs(1)
+        else:
+            value.payload = source.read_raw(GENERATOR_BYTES)
+        return value
+
+    def _read_storage(self, element: ElementType, typename: str) -> Storage:
+        start = self.source.position
+        (count,) = self.source.read_longs(1)
+        if count < 0:
+            raise T7Error(f"expected the size of a {typename}, found {count}", position=start)
+        is_cuda = typename.startswith("torch.Cuda")
+        return self.source.read_elements(element, count, CudaStorage if is_cuda else Storage)
+
+    def _read_tensor(self, element: ElementType, typename: str) -> Tensor:
+        source = self.source
+        start = source.position
+        ndim = source.read_int()
+        if not 0 <= ndim <= MOST_DIMENSIONS:
+            raise T7Error(f"expected 0 to {MOST_DIMENSIONS} dimensions, found {ndim}", position=start)
+        numbers = source.read_longs(2 * ndim + 1)
+        sizes, strides, offset = numbers[:ndim], numbers[ndim:-1], numbers[-1] - 1
+        storage = self._read_tensor_storage(f"{typename[:-6]}Storage", element)
+        problem = geometry_problem(sizes, strides, offset, storage)
+        if problem:
+            raise T7Error(f"{typename}: {problem}", position=start)
+        kind = CudaTensor if typename.startswith("torch.Cuda") else Tensor
+        if storage is None:
+            return np.ndarray.__new__(kind, sizes or (0,), element.dtype)
+        size = storage.itemsize
+        byte_strides = [stride * size for stride in strides] if ndim else None
+        try:
+            return np.ndarray.__new__(kind, sizes or (0,), storage.dtype, storage, offset * size, byte_strides)
+        except (ValueError, OverflowError) as error:
+            raise T7Error(f"{typename} of size {sizes}, strides {strides}: {error}", position=start) from None
+
+    def _read_tensor_storage(self, expected: str, element: ElementType) -> Storage | None:
+        """The storage of a tensor: nil, one seen before, or a new one; of the tensor's own type."""
+        source = self.source
+        start = source.position
+        tag = source.read_int()
+        if tag == Tag.NIL:
+            return None
+        if tag != Tag.TORCH:
+            raise T7Error(f"expected a {expected}, found an object of type id {tag}", position=start)
+        index = source.read_int()
+        value = self.memo.get(index, MISSING)
+        if value is MISSING:
+            typename, _ = self._read_class()
+            if typename != expected:
+                raise T7Error(f"expected a {expected}, found a {typename}", position=start)
+            self.memo[index] = UNFINISHED
+            value = self.memo[index] = self._read_storage(element, expected)
+        elif not isinstance(value, Storage) or value.typename != expected:
+            raise T7Error(f"expected a {expected}, found another object under number {index}", position=start)
+        return value  # type: ignore[no-any-return]
+
+
+def geometry_problem(sizes: tuple[int, ...], strides: tuple[int, ...], offset: int, storage: Storage | None) -> str:
+    """Why a tensor does not fit its storage ("" where it does). Torch7 itself does not check this.
+
+    `offset` counts elements from 0.
+    """
+    if any(size < 0 for size in sizes) or any(stride < 0 for stride in strides):
+        return f"expected sizes and strides of 0 or more, found sizes {sizes}, strides {strides}"
+    is_empty = 0 in sizes or not sizes
+    if storage is None:
+        return "" if is_empty else f"expected a storage for sizes {sizes}, found nil"
+    last = offset
+    for size, stride in zip(sizes, strides, strict=True):
+        last += (size - 1) * stride
+    if offset >= 0 and (offset <= storage.size if is_empty else last < storage.size):
+        return ""
+    return (
+        f"expected elements within a storage of {storage.size}, found sizes {sizes}, strides {strides}, "
+        f"offset {offset + 1}"
+    )
+
+
+def tag_of(value: LuaValue) -> int:
+    """The type id under which an object in the memo was written."""
+    if type(value) is LuaTable:
+        return Tag.TABLE
+    if type(value) is LuaFunction:
+        return value.tag
+    return Tag.TORCH
+
+
+def key_step(key: Any) -> str:
+    """A key as a step of a path: `.name` or `[3]`."""
+    if key is MISSING:
+        return ".<a key>"
+    if type(key) is str and key.isidentifier():
+        return f".{key[:80]}"
+    if type(key) is IdentityKey:
+        key = key.value
+    if isinstance(key, (bool, int, float, str, bytes)):
+        return f"[{key!r:.80}]"
+    return f"[{getattr(key, 'typename', type(key).__name__)}]"
