@@ -1,7 +1,5 @@
 """image.crop and image.hflip: copying pixels without changing them."""
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -26,7 +24,7 @@ def as_image(image: ArrayLike, function: str) -> Float32:
 def whole_number(value: float, function: str, name: str) -> int:
     """A coordinate or size as C makes a long of it: the fraction cut off, towards zero."""
     try:
-        return math.trunc(value)
+        return int(value)
     except (TypeError, ValueError, OverflowError):  # text; nan; inf
         raise ImageError(f"{function}: {name} is {value!r}, expected a number") from None
 

@@ -55,4 +55,6 @@ def _text_samples(text: bytes, count: int, largest: int, name: str) -> NDArray[n
         numbers = np.array([int(word) for word in words], dtype=np.int64)
     except (ValueError, OverflowError) as error:
         raise ImageError(f"{name}: damaged PGM or PPM file ({error})") from error
+    if numbers.size and not 0 <= numbers.min() <= numbers.max() <= largest:
+        raise ImageError(f"{name}: damaged PGM or PPM file (a sample is not in 0 to {largest})")
     return (255 * numbers // largest).astype(np.uint8)
