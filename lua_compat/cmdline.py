@@ -186,7 +186,7 @@ class CmdLine:
         return self.argument_separator.join([prefix, *parts])  # arguments alone leave a separator at the end
 
     def string_lines(self, values: Mapping[str, OptionValue], ignore: Mapping[str, bool]) -> list[str]:
-        """What the original's `string` prints on the way, each as Torch7's print writes it, without the line end.
+        """What the original's `string` prints on the way: a line each, values joined by tabs.
 
         `-- ignore option NAME`, and `NAME value default` for what goes into the name; here in the order of `values`.
         """
@@ -195,13 +195,13 @@ class CmdLine:
         lines = []
         for name in values:
             if ignore.get(name):
-                lines.append(print_text(f"-- ignore option {name}"))
+                lines.append(f"-- ignore option {name}")
             elif name in named:
                 value, default = named[name]
-                lines.append(print_text(name, short_text(value), default))
+                lines.append("\t".join((name, short_text(value), to_string(default))))
             elif f"-{name}" not in self.options and name not in arguments:
-                lines.append(print_text(f"WARNING: unknown option/argument: {name} IGNORING for DIRECTORY NAME"))
-        return [line.removesuffix("\n") for line in lines]
+                lines.append(f"WARNING: unknown option/argument: {name} IGNORING for DIRECTORY NAME")
+        return lines
 
     def _named_options(
         self, values: Mapping[str, OptionValue], ignore: Mapping[str, bool]

@@ -14,7 +14,7 @@ import numpy as np
 
 from lua_compat.values import LuaFunction, LuaTable, LuaValue, TorchObject, lua_number
 
-__all__ = ["os_date", "print_text", "string_format", "to_number", "to_string"]
+__all__ = ["os_date", "print_text", "string_format", "table_text", "to_number", "to_string"]
 
 PRINT_DEPTH = 5  # trepl: setprintlevel(5); tables nested deeper are printed as {...}
 SPACE = " \t\n\v\f\r"  # C's isspace; Python's str.strip would take Unicode spaces too
@@ -82,12 +82,17 @@ def print_text(*values: LuaValue) -> str:
     text = ""
     for place, value in enumerate(values, 1):
         if is_table(value):
-            text += "".join(f"{line}\n" for line in table_lines(value, depth=0))
+            text += table_text(value) + "\n"
         elif isinstance(value, (TorchObject, np.ndarray)):
             text += to_string(value) + "\n"
         else:
             text += to_string(value) + ("\t\n" if place == len(values) else "\t")
     return text
+
+
+def table_text(table: LuaValue) -> str:
+    """The lines that print shows of a table, a mapping or a sequence, without the last line end."""
+    return "\n".join(table_lines(table, depth=0))
 
 
 def is_table(value: LuaValue) -> bool:

@@ -141,11 +141,11 @@ def test_string_lines() -> None:
     cmd = example()
     values: Values = {**DEFAULTS, "size": 8, "share": False, "input": "in", "save": "there"}
     assert cmd.string_lines(values, {"name": True, "rate": False}) == [
-        "size\t8\t128\t",
-        "rate\t0.5\t0.5\t",
-        "share\tf\ttrue\t",
-        "-- ignore option name\t",
-        "WARNING: unknown option/argument: save IGNORING for DIRECTORY NAME\t",
+        "size\t8\t128",
+        "rate\t0.5\t0.5",
+        "share\tf\ttrue",
+        "-- ignore option name",
+        "WARNING: unknown option/argument: save IGNORING for DIRECTORY NAME",
     ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lua_compat.lua_format import os_date, print_text, string_format, to_number, to_string
+from lua_compat.lua_format import os_date, print_text, string_format, table_text, to_number, to_string
 from lua_compat.values import LuaFunction, LuaTable, TorchObject, storage, tensor
 
 # ---- tostring ----
@@ -88,6 +88,7 @@ def test_print_of_the_options_is_the_golden_block_sorted(golden: Path) -> None:
         options[name] = {"true": True, "false": False}.get(value, text_or_number)
     assert len(options) == 31  # the 30 options of opts.lua, and save
     assert print_text(LuaTable(options)).splitlines() == ["{", *sorted(lines[1:-1]), "}"]
+    assert table_text(options) + "\n" == print_text(LuaTable(options))
 
 
 def test_print_of_nested_tables() -> None:
