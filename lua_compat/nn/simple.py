@@ -1,4 +1,4 @@
-"""Simple layers (nn/View.lua)."""
+"""Simple layers (nn/Linear.lua, nn/Identity.lua, nn/View.lua)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,35 @@ from torch import nn
 import lua_compat
 from lua_compat.nn.fields import Fields
 from lua_compat.nn.network_writer import FieldWriter
-from lua_compat.nn.registry import register
+from lua_compat.nn.registry import register, writes
 
 __all__ = ["View"]
+
+
+@register("nn.Linear")
+def linear(fields: Fields) -> nn.Linear:
+    """Torch7's weight is (outputs, inputs), as PyTorch's."""
+    n_outputs, n_inputs = (fields.array("weight").shape + (0, 0))[:2]
+    layer = nn.Linear(n_inputs, n_outputs, bias="bias" in fields, device="meta")
+    layer.weight = fields.parameter("weight", (n_outputs, n_inputs))
+    if layer.bias is not None:
+        layer.bias = fields.parameter("bias", (n_outputs,))
+    return layer
+
+
+@writes(nn.Linear, "nn.Linear")
+def linear_fields(module: nn.Linear, out: FieldWriter) -> dict[str, object]:
+    return out.parameters(weight=module.weight, bias=module.bias)
+
+
+@register("nn.Identity")
+def identity(fields: Fields) -> nn.Identity:
+    return nn.Identity()
+
+
+@writes(nn.Identity, "nn.Identity")
+def identity_fields(module: nn.Identity, out: FieldWriter) -> dict[str, object]:
+    return {}
 
 
 @register("nn.View")

@@ -1,0 +1,222 @@
+"""Networks of .t7 files: what they become, what they answer, and how they are written back."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lua_compat
+import lua_compat.nn as t7nn
+from lua_compat.errors import ModuleError, UnknownModuleError
+from lua_compat.generator import Generator
+from lua_compat.values import LuaTable, TorchObject
+
+CASES = ["SpatialBatchNormalization", "SpatialBatchNormalization_xnor", "SpatialConvolution", "SpatialConvolutionMM",
+         "SpatialConvolution_nobias", "SpatialDropout", "Dropout", "SpatialMaxPooling", "SpatialMaxPooling_ceil",
+         "ReLU_inplace", "LogSoftMax_1d", "LogSoftMax_4d", "View_xnor", "Linear_1d", "Linear_nobias"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_module_answers_as_torch7(golden: Path, name: str) -> None:
+    """Evaluation, training (masks from a generator with seed 7), gradients of input and parameters."""
+    case = lua_compat.load(golden / "modules" / f"{name}.t7")
+    module = t7nn.to_torch(case["module"])
+    module.eval()
+    with torch.no_grad():
+        close(module(tensor(case["input"])), case["evaluateOutput"])
+    module = t7nn.to_torch(case["module"]).train()
+    t7nn.set_generator(module, Generator(7))
+    x = tensor(case["input"]).requires_grad_()
+    output = module(x.clone())  # a clone: in-place modules may overwrite it
+    close(output, case["trainingOutput"])
+    output.backward(tensor(case["gradOutput"]))
+    assert x.grad is not None
+    close(x.grad, case["gradInput"])
+    gradients = case["gradParameters"].to_list() if "gradParameters" in case else []
+    for parameter, expected in zip(module.parameters(), gradients, strict=True):
+        close(parameter.grad.reshape(expected.shape), expected)
+
+
+def tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(array))
+
+
+def close(ours: torch.Tensor | None, theirs: np.ndarray) -> None:
+    """Equal up to the order of float32 sums."""
+    assert ours is not None
+    assert ours.shape == theirs.shape
+    np.testing.assert_allclose(ours.detach().numpy(), theirs, rtol=1e-5, atol=1e-6)
+
+
+def relu() -> TorchObject:
+    return TorchObject("nn.ReLU", {"inplace": False})
+
+
+def test_plain_pytorch_where_equal(golden: Path) -> None:
+    network = t7nn.load(golden / "models" / "tiny_bwn.t7")
+    block = network[0]
+    assert [type(m) for m in block] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+    assert type(network[1]) is nn.MaxPool2d
+
+
+def test_written_networks_have_their_class_names_fields_and_numbers(golden: Path) -> None:
+    source = lua_compat.load(golden / "models" / "tiny_bwn.t7")
+    written = lua_compat.loads(lua_compat.dumps(t7nn.from_torch(t7nn.to_torch(source))))
+    same_module(written, source, "root")
+
+
+def same_module(ours: TorchObject, theirs: TorchObject, place: str) -> None:
+    assert ours.typename == theirs.typename, place
+    assert set(theirs) <= set(ours) | {"train"}, place
+    for name, value in theirs.items():
+        if name == "modules":
+            for position, (a, b) in enumerate(zip(ours[name].to_list(), value.to_list(), strict=True), start=1):
+                same_module(a, b, f"{place}[{position}]")
+        elif name.startswith("grad") and name != "gradInput":
+            assert ours[name].shape == value.shape, (place, name)
+        elif isinstance(value, np.ndarray):
+            assert ours[name].typename == value.typename, (place, name)
+            np.testing.assert_array_equal(ours[name], value, err_msg=f"{place}.{name}")
+        else:
+            assert ours[name] == value, (place, name)
+
+
+def test_gradients_are_written_as_the_optimiser_left_them() -> None:
+    layer = nn.Conv2d(1, 1, 1)
+    layer.weight.grad = torch.full_like(layer.weight, 3.0)
+    written = t7nn.from_torch(layer)
+    assert written["gradWeight"].tolist() == [[[[3.0]]]]
+    assert written["gradBias"].tolist() == [0.0]  # it has none yet
+
+
+def test_flattened_parameters_stay_on_one_storage(golden: Path) -> None:
+    source = lua_compat.load(golden / "modules" / "flattened_parameters.t7")
+    flat = source["module"] if isinstance(source["module"], TorchObject) else source
+    arrays = parameter_arrays(flat)
+    assert len({id(owner(a)) for a in arrays}) == 1
+    module = t7nn.to_torch(flat)
+    first, second = list(module.parameters())[:2]
+    assert second.data_ptr() == first.data_ptr() + first.numel() * first.element_size()
+    again = lua_compat.loads(lua_compat.dumps(t7nn.from_torch(module)))
+    assert len({id(owner(a)) for a in parameter_arrays(again)}) == 1
+
+
+def parameter_arrays(module: TorchObject) -> list[np.ndarray]:
+    own = [module[name] for name in ("weight", "bias") if name in module]
+    children = module["modules"].to_list() if "modules" in module else []
+    return own + [array for child in children for array in parameter_arrays(child)]
+
+
+def owner(array: np.ndarray) -> object:
+    return array if array.base is None or not isinstance(array.base, np.ndarray) else owner(array.base)
+
+
+def test_tensors_shared_in_the_file_are_one_parameter() -> None:
+    weight, bias = np.ones((2, 3, 1, 1), np.float32), np.zeros(2, np.float32)
+
+    def layer() -> TorchObject:
+        return TorchObject("nn.SpatialConvolution", {"nInputPlane": 3, "nOutputPlane": 2, "kW": 1, "kH": 1,
+                                                     "weight": weight[:], "bias": bias[:]})  # fmt: skip
+
+    network = t7nn.to_torch(TorchObject("nn.Sequential", {"modules": LuaTable([layer(), layer()])}))
+    assert network[0].weight is network[1].weight
+
+
+def test_one_module_used_twice_stays_one(golden: Path) -> None:
+    shared = relu()
+    network = t7nn.to_torch(TorchObject("nn.Sequential", {"modules": LuaTable([shared, shared])}))
+    assert network[0] is network[1]
+    written = t7nn.from_torch(network)["modules"]
+    assert written[1] is written[2]
+
+
+def test_batch_normalisation_of_2015_kept_the_inverse_deviation(golden: Path) -> None:
+    module = lua_compat.load(golden / "crafted" / "bn_v1_running_std.t7")
+    # the file was made by hand with these two fields only
+    layer = t7nn.to_torch(
+        TorchObject("nn.SpatialBatchNormalization", {**module, "running_mean": np.zeros(2, np.float32)})
+    )
+    # running_std = 1 / sqrt(var + eps), so var = running_std^-2 - eps
+    expected = [1 / s**2 - module["eps"] for s in module["running_std"].tolist()]
+    assert layer.running_var.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_unknown_class_is_named_with_its_place() -> None:
+    network = TorchObject("nn.Sequential", {"modules": LuaTable([relu(), TorchObject("nn.Mystery", {})])})
+    with pytest.raises(UnknownModuleError, match=r"nn\.Mystery at modules\[2\]: .*register\('nn\.Mystery'\)"):
+        t7nn.to_torch(network)
+
+
+def test_a_missing_field_is_named_with_its_place() -> None:
+    network = TorchObject("nn.Sequential", {"modules": LuaTable([TorchObject("nn.SpatialConvolution", {"kW": 3})])})
+    with pytest.raises(ModuleError, match=r"nn\.SpatialConvolution at modules\[1\]: field nInputPlane is missing"):
+        t7nn.to_torch(network)
+
+
+def test_a_weight_of_the_wrong_shape_is_refused() -> None:
+    layer = TorchObject("nn.SpatialConvolution", {"nInputPlane": 3, "nOutputPlane": 2, "kW": 1, "kH": 1,
+                                                  "weight": np.ones((2, 4, 1, 1), np.float32)})  # fmt: skip
+    with pytest.raises(ModuleError, match="field weight should have shape 2x3x1x1, found 2x4x1x1"):
+        t7nn.to_torch(layer)
+
+
+def test_a_file_without_a_network_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.t7"
+    lua_compat.save(path, {"mean": [1, 2]})
+    with pytest.raises(ModuleError, match=r"table\.t7: holds LuaTable, not a network"):
+        t7nn.load(path)
+
+
+def test_a_pytorch_module_without_a_torch7_class_is_named() -> None:
+    with pytest.raises(UnknownModuleError, match=r"Bilinear at modules\[1\]"):
+        t7nn.from_torch(nn.Sequential(nn.Bilinear(1, 1, 1)))
+
+
+def test_a_class_of_ones_own() -> None:
+    @t7nn.register("nn.Doubled")
+    class Doubled(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 2
+
+    module = t7nn.to_torch(TorchObject("nn.Doubled", {}))
+    assert isinstance(module, Doubled)
+    assert t7nn.from_torch(module).typename == "nn.Doubled"
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "n_input_dims", "expected"),
+    [  # by hand from nn/View.lua's rule
+        ((8, 5, 1, 1), (5,), None, (8, 5)),
+        ((1, 5, 1, 1), (5,), None, (5,)),  # a batch of one loses its dimension
+        ((1, 5, 1, 1), (5,), 3, (1, 5)),
+        ((4, 6), (2, 3), None, (4, 2, 3)),
+        ((4, 6), (-1, 3), None, (8, 3)),
+        ((4, 6), (-1, 3), 1, (4, 2, 3)),
+    ],
+)
+def test_view(shape: tuple[int, ...], size: tuple[int, ...], n_input_dims: int | None, expected: tuple) -> None:
+    assert t7nn.View(size, n_input_dims)(torch.zeros(shape)).shape == expected
+
+
+def test_view_refuses_what_does_not_divide() -> None:
+    with pytest.raises(ValueError, match=r"shape \(2, 3\) cannot be viewed as \(4,\)"):
+        t7nn.View((4,))(torch.zeros(2, 3))
+
+
+def test_class_nll_counts_classes_from_one() -> None:
+    probabilities = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
+    loss = t7nn.ClassNLLCriterion()(probabilities.log(), torch.tensor([2, 1]))
+    assert loss.item() == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ClassNLLCriterion_sum", "ClassNLLCriterion_weights"])
+def test_class_nll_answers_as_torch7(golden: Path, name: str) -> None:
+    case = lua_compat.load(golden / "criterions" / f"{name}.t7")
+    x = tensor(case["input"]).requires_grad_()
+    loss = t7nn.to_torch(case["criterion"])(x, tensor(case["target"]))
+    loss.backward()
+    assert loss.item() == pytest.approx(case["loss"], rel=1e-5)
+    close(x.grad, case["gradInput"])
