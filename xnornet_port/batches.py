@@ -1,0 +1,90 @@
+"""Batches of pictures, made in the main process or in a data worker alike (dataset.lua: sample, get)."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lua_compat import Generator
+from xnornet_port.dataset import Dataset
+from xnornet_port.errors import XnorNetError
+from xnornet_port.preprocessing import Preprocessing, Sample, evaluation_sample, train_sample
+
+__all__ = ["Batch", "BatchRequest", "Fault", "Loader"]
+
+
+class Fault(NamedTuple):
+    """A picture that could not be read, and why."""
+
+    path: str
+    reason: str
+
+
+class BatchRequest(NamedTuple):
+    """Which batch to make: `size` random training pictures, or the test pictures from number `first` (from 1) on."""
+
+    part: str  # "train" or "test"
+    size: int
+    first: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """inputs: float32 (N, 3, crop, crop). labels: int64 (N,), class numbers from 1.
+
+    faults: the unreadable ones among its pictures. seconds: time it took to load. stream: the state after this batch of
+    the random stream it was drawn from (see `Generator.state`).
+    """
+
+    inputs: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    faults: tuple[Fault, ...]
+    seconds: float
+    stream: bytes
+
+
+@dataclass
+class Loader:
+    """One donkey: data sets, settings, and the random stream that all its draws come from."""
+
+    train: Dataset
+    test: Dataset
+    settings: Preprocessing
+    stream: Generator
+
+    def input_shape(self, request: BatchRequest) -> tuple[int, int, int, int]:
+        """Shape of the batch's inputs, (N, 3, crop, crop)."""
+        return (request.size, 3, self.settings.crop_size, self.settings.crop_size)
+
+    def fill(
+        self, request: BatchRequest, inputs: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
+    ) -> tuple[Fault, ...]:
+        """Write the batch into `inputs` and `labels`; returns its unreadable pictures.
+
+        Raises XnorNetError, naming the file, for what is not the picture's fault, such as no memory left.
+        """
+        faults = []
+        for place, (path, label, sample) in enumerate(self._samples(request)):
+            inputs[place] = sample.pixels
+            labels[place] = label
+            if sample.fault is not None:
+                faults.append(Fault(os.fsdecode(path), sample.fault))
+        return tuple(faults)
+
+    def _samples(self, request: BatchRequest) -> Iterable[tuple[bytes, int, Sample]]:
+        """The draws of a picture follow those of the one before: class, index, scale, row, column, flip."""
+        for number in range(request.first, request.first + request.size):
+            if request.part == "train":
+                path, label = self.train.draw(self.stream)
+                make_sample = train_sample
+            else:
+                path, label = self.test.path(number), self.test.label(number)
+                make_sample = evaluation_sample
+            try:
+                yield path, label, make_sample(path, self.stream, self.settings)
+            except (MemoryError, OSError) as error:
+                reason = str(error) or type(error).__name__
+                raise XnorNetError(f"{os.fsdecode(path)}: cannot be loaded ({reason})") from error

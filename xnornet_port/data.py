@@ -1,0 +1,179 @@
+"""Batches for training and testing, loaded in the main process or by data workers (data.lua, donkey.lua).
+
+with open_data(...) as data:
+    for batch in data.train_batches(epoch_size, batch_size):
+        batch.inputs, batch.labels
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from lua_compat import Generator
+from xnornet_port.batches import Batch, BatchRequest, Loader
+from xnornet_port.donkeys import DonkeyPool
+from xnornet_port.errors import XnorNetError
+from xnornet_port.metadata import MEAN_STD_SAMPLES, open_metadata
+from xnornet_port.preprocessing import Preprocessing
+from xnornet_port.progress import Progress, no_progress
+
+__all__ = ["DataSource", "open_data"]
+
+Say = Callable[[str], None]
+
+
+class BatchMaker(Protocol):
+    """What `DataSource` gets its batches from: `DonkeyPool`, or `MainProcess`."""
+
+    streams: list[bytes]
+
+    def batches(self, requests: Sequence[BatchRequest], first: int = 0) -> Iterator[Batch]: ...
+
+    def close(self) -> None: ...
+
+
+class MainProcess:
+    """-nDonkeys 0: each batch is made when it is wanted, all from the one stream it is given (ledger row 13)."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    @property
+    def streams(self) -> list[bytes]:
+        return [self._loader.stream.state]
+
+    @streams.setter
+    def streams(self, states: Sequence[bytes]) -> None:
+        if len(states) != 1:
+            raise XnorNetError(f"{len(states)} random streams of data workers, but none is in use (-nDonkeys 0)")
+        self._loader.stream.state = states[0]
+
+    def batches(self, requests: Sequence[BatchRequest], first: int = 0) -> Iterator[Batch]:
+        for request in requests[first:]:
+            start = time.perf_counter()
+            inputs = np.empty(self._loader.input_shape(request), dtype=np.float32)
+            labels = np.empty(request.size, dtype=np.int64)
+            faults = self._loader.fill(request, inputs, labels)
+            yield Batch(inputs, labels, faults, time.perf_counter() - start, self._loader.stream.state)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class DataSource:
+    """The pictures of a run as batches. Close it, or use it in a `with` statement; workers end with it.
+
+    classes: class names, class 1 first. n_test: number of test pictures. unreadable: path -> how often it was wanted
+    and could not be read; such a picture is replaced by the mean colour and said once.
+    """
+
+    def __init__(self, loader: Loader, maker: BatchMaker, say: Say) -> None:
+        self.classes = list(loader.train.classes)
+        self.n_test = len(loader.test)
+        self.unreadable: dict[str, int] = {}
+        self._settings = loader.settings
+        self._maker = maker
+        self._say = say
+
+    def train_batches(self, n_batches: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
+        """`n_batches` batches of random training pictures, classes in balance; from batch `first` (from 0) on."""
+        self._settings.check_training()
+        _require_positive("-batchSize", batch_size)
+        return self._noting_faults(self._maker.batches([BatchRequest("train", batch_size)] * n_batches, first))
+
+    def n_test_batches(self, batch_size: int, test_all: bool = False) -> int:
+        """How many batches `test_batches` gives. Raises XnorNetError where the original would test nothing."""
+        _require_positive("-batchSize", batch_size)
+        if test_all:
+            return -(-self.n_test // batch_size)
+        if self.n_test < batch_size:
+            raise XnorNetError(
+                f"-batchSize {batch_size} is larger than the test set of {self.n_test} pictures, and the last, "
+                f"incomplete batch is left out: nothing to test; use -testAll or -batchSize {self.n_test}"
+            )
+        return self.n_test // batch_size
+
+    def test_batches(self, batch_size: int, test_all: bool = False) -> Iterator[Batch]:
+        """The test pictures in order. The last, incomplete batch is left out, as in the original, unless `test_all`."""
+        requests = []
+        for k in range(self.n_test_batches(batch_size, test_all)):
+            first = k * batch_size + 1
+            requests.append(BatchRequest("test", min(batch_size, self.n_test - first + 1), first))
+        return self._noting_faults(self._maker.batches(requests))
+
+    @property
+    def streams(self) -> list[bytes]:
+        """Random streams after the last batch handed out: the main process's, or each worker's. Assign to resume."""
+        return self._maker.streams
+
+    @streams.setter
+    def streams(self, states: Sequence[bytes]) -> None:
+        self._maker.streams = list(states)
+
+    def _noting_faults(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            for path, reason in batch.faults:
+                if path not in self.unreadable:
+                    self._say(f"ERROR: image can not be loaded!!! {reason}; the mean colour stands in for it")
+                self.unreadable[path] = self.unreadable.get(path, 0) + 1
+            yield batch
+
+    def close(self) -> None:
+        """End the data workers."""
+        self._maker.close()
+
+    def __enter__(self) -> "DataSource":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_data(
+    data: str,
+    cache: str,
+    *,
+    image_size: int,
+    crop_size: int,
+    n_classes: int,
+    scaling_factor: float,
+    n_donkeys: int,
+    manual_seed: int,
+    say: Say,
+    progress: Progress = no_progress,
+    n_samples: int = MEAN_STD_SAMPLES,
+    training: bool = True,
+) -> DataSource:
+    """Everything data.lua does before training: open or make the caches, start the donkeys, count classes.
+
+    data: folder with train/CLASS/... and val/CLASS/.... cache: folder of the cache files. manual_seed: with
+    n_donkeys=0 all draws come from Generator(manual_seed), those of worker i from Generator(manual_seed + i).
+    n_samples: pictures for the mean and again for the deviation, where there is no meanstdCache.t7. training=False:
+    data/train may be missing. The original's console lines go to `say`. Raises XnorNetError, in one line, for data,
+    caches and options that do not fit together.
+    """
+    if n_donkeys < 0:
+        raise XnorNetError(f"-nDonkeys is {n_donkeys}, expected 0 or more")
+    settings = Preprocessing(image_size, crop_size, scaling_factor, statistics=None)
+    metadata = open_metadata(data, cache, settings, manual_seed, say, progress, n_samples, training)
+    _check_class_count(len(metadata.train.classes), n_classes, metadata.train.folder)
+    settings = Preprocessing(image_size, crop_size, scaling_factor, metadata.statistics)
+    loader = Loader(metadata.train, metadata.test, settings, Generator(manual_seed))
+    for number in range(1, n_donkeys + 1):
+        say(f"Starting donkey with id: {number} seed: {manual_seed + number}")
+    maker = DonkeyPool(loader, manual_seed, n_donkeys) if n_donkeys else MainProcess(loader)
+    say(f"nClasses: \t{n_classes}")
+    say(f"nTest: \t{len(metadata.test)}")
+    return DataSource(loader, maker, say)
+
+
+def _check_class_count(found: int, n_classes: int, folder: str) -> None:
+    if found != n_classes:
+        raise XnorNetError(f"-nClasses is {n_classes}, but {folder} has {found} classes; use -nClasses {found}")
+
+
+def _require_positive(option: str, value: int) -> None:
+    if value < 1:
+        raise XnorNetError(f"{option} is {value}, expected at least 1")

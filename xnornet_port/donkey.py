@@ -1,0 +1,120 @@
+"""A data worker, one of the original's donkeys: a process that does nothing but make batches.
+
+`donkeys.py` starts it as `python -m xnornet_port.donkey DESCRIPTOR`, with a socket to the main process under that
+number, tells it what to load from (`pack_work`), and then asks for batches. It ends when the main process does.
+"""
+
+import os
+import socket
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from lua_compat import Generator
+from xnornet_port.batches import BatchRequest, Loader
+from xnornet_port.channel import Channel
+from xnornet_port.dataset import Dataset
+from xnornet_port.errors import XnorNetError
+from xnornet_port.preprocessing import ChannelStatistics, Preprocessing
+from xnornet_port.shared_arrays import Layout, allocate_shared, attach_shared
+
+__all__ = ["batch_layout", "pack_work"]
+
+
+def pack_work(loader: Loader) -> tuple[dict[str, Any], int]:
+    """What a worker needs but its seed: a message, and a descriptor of memory for all workers, which the caller closes.
+
+    Raises XnorNetError when there is no memory.
+    """
+    arrays = [*_dataset_arrays(loader.train), *_dataset_arrays(loader.test)]
+    layout = [(array.dtype.str, array.shape) for array in arrays]
+    try:
+        descriptor, shared = allocate_shared(layout)
+    except OSError as error:
+        raise XnorNetError(f"no memory to share the paths of the pictures with the workers ({error})") from error
+    for place, array in zip(shared, arrays, strict=True):
+        place[...] = array
+    message = {
+        "layout": layout,
+        "folders": [loader.train.folder, loader.test.folder],
+        "classes": loader.train.classes,
+        "settings": asdict(loader.settings),
+    }
+    return message, descriptor
+
+
+def batch_layout(loader: Loader, request: BatchRequest) -> Layout:
+    """The two arrays of a batch in shared memory: inputs and labels."""
+    return [("<f4", loader.input_shape(request)), ("<i8", (request.size,))]
+
+
+def _dataset_arrays(dataset: Dataset) -> list[np.ndarray[Any, Any]]:
+    lengths = np.array([len(numbers) for numbers in dataset.sample_list], dtype=np.int64)
+    return [dataset.image_path, dataset.image_class, np.concatenate(dataset.sample_list), lengths]
+
+
+def _receive_work(channel: Channel) -> Loader:
+    message, descriptor = channel.receive()
+    if descriptor is None:
+        raise EOFError
+    arrays = attach_shared(descriptor, message["layout"])
+    os.close(descriptor)
+    classes = tuple(message["classes"])
+    train_folder, test_folder = message["folders"]
+    settings = message["settings"]
+    statistics = ChannelStatistics(**settings.pop("statistics"))
+    return Loader(
+        train=_dataset(train_folder, classes, arrays[:4]),
+        test=_dataset(test_folder, classes, arrays[4:]),
+        settings=Preprocessing(**settings, statistics=statistics),
+        stream=Generator(message["seed"]),
+    )
+
+
+def _dataset(folder: str, classes: tuple[str, ...], arrays: list[np.ndarray[Any, Any]]) -> Dataset:
+    image_path, image_class, numbers, lengths = arrays
+    lists = tuple(np.split(numbers, np.cumsum(lengths)[:-1]))
+    return Dataset(folder, classes, image_path, image_class, class_list=lists, sample_list=lists)
+
+
+def _serve(channel: Channel, loader: Loader) -> None:
+    """Answer requests one after the other, until the connection ends."""
+    while True:
+        message, _ = channel.receive()
+        if "stream" in message:
+            loader.stream.state = bytes.fromhex(message["stream"])
+        else:
+            _make_batch(channel, loader, BatchRequest(**message))
+
+
+def _make_batch(channel: Channel, loader: Loader, request: BatchRequest) -> None:
+    start = time.perf_counter()
+    try:
+        descriptor, (inputs, labels) = allocate_shared(batch_layout(loader, request))
+    except OSError as error:
+        channel.send({"error": f"no memory for a batch of {request.size} pictures ({error.strerror})"})
+        return
+    try:
+        faults = loader.fill(request, inputs, labels)
+    except XnorNetError as error:
+        channel.send({"error": str(error)})
+    else:
+        seconds = time.perf_counter() - start
+        channel.send({"faults": faults, "seconds": seconds, "stream": loader.stream.state.hex()}, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _main(descriptor: int) -> None:
+    channel = Channel(socket.socket(fileno=descriptor))
+    try:
+        _serve(channel, _receive_work(channel))
+    except (EOFError, ConnectionError):
+        return  # the main process has closed the connection, or is gone
+
+
+if __name__ == "__main__":
+    _main(int(sys.argv[1]))
