@@ -20,6 +20,7 @@ from lua_compat.errors import (
     UnknownModuleError,
 )
 from lua_compat.t7_file import TrailingDataWarning, iter_objects, load, loads
+from lua_compat.t7_writer import dumps, save
 from lua_compat.values import (
     CudaStorage,
     CudaTensor,
@@ -58,12 +59,14 @@ __all__ = [
     "TorchObject",
     "TrailingDataWarning",
     "UnknownModuleError",
+    "dumps",
     "image",
     "iter_objects",
     "load",
     "loads",
     "nn",
     "optim",
+    "save",
     "storage",
     "tensor",
 ]

@@ -8,6 +8,7 @@ import mmap
 import struct
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
@@ -45,9 +46,9 @@ def load(
     not a .t7 file; a TrailingDataWarning where the file goes on after the first object (see
     `iter_objects`).
     """
-    values, problem = read_file(path, Wanted(mode, long_size, byte_order), maps=mmap)
-    warn_of_rest(str(path), len(values), problem)
-    return values[0]
+    reading = read_file(path, Wanted(mode, long_size, byte_order), maps=mmap)
+    warn_of_rest(str(path), reading)
+    return reading.values[0]
 
 
 def loads(
@@ -59,9 +60,9 @@ def loads(
 ) -> LuaValue:
     """The value in the bytes of a .t7 file, as torch.deserialize gives it; see `load`."""
     buffer = bytes(data)
-    values, problem = read_buffer(buffer, Wanted(mode, long_size, byte_order), "")
-    warn_of_rest("the data", len(values), problem)
-    return values[0]
+    reading = read_buffer(buffer, Wanted(mode, long_size, byte_order), "")
+    warn_of_rest("the data", reading)
+    return reading.values[0]
 
 
 def iter_objects(
@@ -76,10 +77,28 @@ def iter_objects(
 
     Raises T7Error at the first object that cannot be read, after those before it were given.
     """
-    values, problem = read_file(path, Wanted(mode, long_size, byte_order), maps=mmap)
-    yield from values
-    if problem is not None:
-        raise problem
+    reading = read_file(path, Wanted(mode, long_size, byte_order), maps=mmap)
+    yield from reading.values
+    if reading.problem is not None:
+        raise reading.problem
+
+
+@dataclass
+class Reading:
+    """What a file gave in one layout."""
+
+    values: list[LuaValue]
+    problem: T7Error | None  # what stopped the reading before the end of the file
+    end: int  # the byte after the last object
+
+    def is_better_than(self, other: "Reading | None") -> bool:
+        """Whether it got further than another: by having an object at all, else by bytes."""
+        if other is None or bool(self.values) != bool(other.values):
+            return other is None or bool(self.values)
+        return not self.values and self.stopped_at() > other.stopped_at()
+
+    def stopped_at(self) -> int:
+        return (self.problem.position if self.problem else None) or 0
 
 
 class Wanted:
@@ -123,7 +142,7 @@ def guess_byte_order(head: bytes) -> str | None:
     return None
 
 
-def read_file(path: str | Path, wanted: Wanted, maps: bool) -> tuple[list[LuaValue], T7Error | None]:
+def read_file(path: str | Path, wanted: Wanted, maps: bool) -> Reading:
     """All objects of a file; see `read_all`."""
     try:
         with FileIO(path) as file:
@@ -147,7 +166,7 @@ def file_bytes(file: FileIO, maps: bool) -> bytes | mmap.mmap:
 
 def read_buffer(
     buffer: bytes | mmap.mmap, wanted: Wanted, name: str, file: FileIO | None = None, views: bool = False
-) -> tuple[list[LuaValue], T7Error | None]:
+) -> Reading:
     """All objects of a buffer in the layout that fits best.
 
     That is the first layout in which the objects reach to the very end; failing that, the first in which at
@@ -162,37 +181,32 @@ def read_buffer(
             return AsciiSource(buffer[:], layout)
         return BinarySource(buffer, layout, file, views)
 
-    best: tuple[list[LuaValue], T7Error | None] = ([], None)
+    best: Reading | None = None
     for layout in layouts:
-        values, problem = read_all(source(layout), name)
-        if problem is None:
-            return values, None
-        if is_better(values, problem, *best):
-            best = (values, problem)
-    values, problem = best
-    if not values and problem is not None:
-        raise problem
+        reading = read_all(source(layout), name)
+        if reading.problem is None:
+            return reading
+        if reading.is_better_than(best):
+            best = reading
+    if best is None or not best.values:
+        raise best.problem if best and best.problem else T7Error("no layout to try", file=name)
     return best
 
 
-def is_better(values: list[LuaValue], problem: T7Error, best: list[LuaValue], best_problem: T7Error | None) -> bool:
-    """Whether a failed reading got further than another: by having an object at all, else by bytes."""
-    if best_problem is None or bool(values) != bool(best):
-        return best_problem is None or bool(values)
-    return not values and (problem.position or 0) > (best_problem.position or 0)
-
-
-def read_all(source: Source, name: str) -> tuple[list[LuaValue], T7Error | None]:
+def read_all(source: Source, name: str) -> Reading:
     """The objects up to the end, or up to the first that cannot be read and why."""
     values: list[LuaValue] = []
     reader = ObjectReader(source)
+    end = 0
     try:
         while not values or not source.at_end():
             reader = reader_for_next(reader, bool(values))
             values.append(reader.read_object())
+            end = source.position
     except T7Error as error:
-        return values, T7Error(error.problem, file=name, position=error.position, keys=error.keys)
-    return values, None
+        problem = T7Error(error.problem, file=name, position=error.position, keys=error.keys)
+        return Reading(values, problem, end)
+    return Reading(values, None, end)
 
 
 def reader_for_next(reader: ObjectReader, is_later: bool) -> ObjectReader:
@@ -216,9 +230,17 @@ def reader_for_next(reader: ObjectReader, is_later: bool) -> ObjectReader:
     return ObjectReader(source) if appended else reader
 
 
-def warn_of_rest(name: str, count: int, problem: T7Error | None) -> None:
-    """Say that a file goes on after its first object."""
+def warn_of_rest(name: str, reading: Reading) -> None:
+    """Say that a file goes on after its first object; refuse one whose next object breaks off in its middle.
+
+    Foreign bytes after an object (raw numbers written by hand) are no harm to it. But an object that begins
+    and cannot be read means damage, or a layout that is not the one it was taken for, as of the files of
+    2011.
+    """
+    count, problem = len(reading.values), reading.problem
     if problem is not None:
+        if problem.position != reading.end:
+            raise problem
         text = f"{name}: only the first object was read; what follows is not one: {problem.problem}"
     elif count > 1:
         text = f"{name}: only the first of {count} objects was read; lua_compat.iter_objects gives them all"

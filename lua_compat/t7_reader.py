@@ -32,6 +32,7 @@ from lua_compat.values import (
     Storage,
     Tensor,
     TorchObject,
+    brief,
     lua_number,
     text_or_bytes,
 )
@@ -116,7 +117,9 @@ class PartsFrame:
             owner.upvalues = value
         elif type(owner) is TorchObject and owner.payload is not self.parts:
             if type(value) is not LuaTable and type(value) is not TorchObject:
-                raise T7Error(f"expected the table of fields of {owner.typename}, found {value!r:.40}")
+                raise T7Error(
+                    f"expected the table of fields of {owner.typename} (files of 2011 have none), found {brief(value)}"
+                )
             owner.payload = value
             owner.header = self.parts[0] if len(self.parts) == 2 else None
 
@@ -364,7 +367,7 @@ class ObjectReader:
             value = self.memo[index] = self._read_storage(element, expected)
         elif not isinstance(value, Storage) or value.typename != expected:
             raise T7Error(f"expected a {expected}, found another object under number {index}", position=start)
-        return value  # type: ignore[no-any-return]
+        return value
 
 
 def geometry_problem(sizes: tuple[int, ...], strides: tuple[int, ...], offset: int, storage: Storage | None) -> str:

@@ -125,15 +125,15 @@ class BinarySource:
         self.position = start + nbytes
         if count == 0:
             return np.ndarray.__new__(kind, (0,), element.dtype)
-        in_file = dtype.newbyteorder(self._order)
+        in_file = dtype.newbyteorder("<" if self._order == "<" else ">")
         if self._views and in_file.itemsize == element.dtype.itemsize:
             return np.ndarray.__new__(kind, (count,), in_file, self._buffer, start)
         if nbytes < LARGE_STORAGE:
             storage = np.ndarray.__new__(kind, (count,), in_file, bytearray(self._view[start : start + nbytes]))
         else:
             storage = np.ndarray.__new__(kind, (count,), in_file)
-            self._fill(memoryview(storage.view(np.uint8)), start)
-        return storage.astype(element.dtype, copy=False)
+            self._fill(storage.view(np.uint8).data, start)
+        return storage.astype(element.dtype, copy=False).view(kind)
 
     def _fill(self, target: memoryview, start: int) -> None:
         """Bytes from `start` on into `target`: straight from the file where there is one."""
@@ -356,7 +356,7 @@ def parse_float(word: bytes, position: int) -> float:
 
 def parse_integers(words: list[bytes], element: ElementType, position: int) -> np.ndarray[Any, np.dtype[Any]]:
     """Integer elements, each checked to be one and to fit its type."""
-    limits = np.iinfo(element.dtype)
+    limits = np.iinfo(element.dtype.str)
     values = []
     for word in words:
         if INT_TOKEN.fullmatch(word) is None or not limits.min <= int(word) <= limits.max:

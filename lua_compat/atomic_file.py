@@ -1,0 +1,49 @@
+"""Replacing a file as a whole: a crash at any moment leaves the old file or the new one, never a part."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedWriter
+from pathlib import Path
+
+__all__ = ["replace_file"]
+
+BUFFER_BYTES = 1 << 20
+
+
+@contextmanager
+def replace_file(path: str | Path) -> Iterator[BufferedWriter]:
+    """A file to write into, which becomes `path` when the block ends without an exception.
+
+    It is written beside `path` under another name, brought to the disk (fsync) and renamed. A symbolic link
+    stays and its target is replaced; permissions of an existing file are kept. OSError as the system has
+    it.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        with open(descriptor, "wb", buffering=BUFFER_BYTES) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileNotFoundError):
+            os.chmod(temporary, os.stat(target).st_mode & 0o7777)
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a rename to the disk, where the system can (Windows cannot open folders)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
