@@ -1,0 +1,257 @@
+"""The options of a run: those of opts.lua, same spelling and defaults, and a second group of this port.
+
+Everything typed is checked here, once, before anything is loaded. Needs neither PyTorch nor the data.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lua_compat.cmdline import CmdLine, HelpRequested, OptionValue
+from lua_compat.errors import CmdLineError
+from lua_compat.lua_format import os_date, to_string
+from xnornet_port.errors import XnorNetError
+
+__all__ = ["NET_TYPES", "Options", "help_text", "option_lines", "parse_options", "wants_help"]
+
+NET_TYPES = ("alexnet", "alexnetxnor")
+OPTIM_TYPES = ("sgd", "adam", "adamax")
+DEVICES = ("auto", "cpu", "cuda")
+BACKENDS = ("cudnn", "cunn", "ccn2", "nn", "xnor")
+
+PROGRAM = "main.py"
+NO_EFFECT = "no effect, accepted for old command lines"
+
+
+class Row(NamedTuple):
+    """One option: its name without the dash, its default, its help."""
+
+    name: str
+    default: OptionValue
+    help: str
+
+
+# The options of opts.lua in its order; help texts are this port's (the original's for scalingFactor, binaryWeight and
+# testOnly belong to other options).
+ORIGINAL_OPTIONS = (
+    Row("cache", "./cache/", "folder of the caches, and of a sub-folder per run"),
+    Row("data", "./imagenet/imagenet_raw_images/256", "folder with train/CLASS/PICTURE and val/CLASS/PICTURE"),
+    Row("dataset", "imagenet", NO_EFFECT),
+    Row("manualSeed", 2, "seed of weights, dropout and data"),
+    Row("GPU", 1, "which GPU, counted from 1"),
+    Row("nGPU", 1, "number of GPUs"),
+    Row("backend", "cudnn", "cudnn, cunn, ccn2, nn: all the same here; xnor: test with the packed binary kernels"),
+    Row("nDonkeys", 8, "worker processes that read pictures; 0: none, and the original's random stream"),
+    Row("imageSize", 256, "pixels of a picture's shorter side after scaling"),
+    Row("cropSize", 224, "pixels of the side of the square cut out for the network"),
+    Row("nClasses", 1000, "number of classes"),
+    Row("scalingFactor", 0, "pictures are scaled up further by a random factor of up to 1 + this"),
+    Row("nEpochs", 55, "number of epochs to train"),
+    Row("epochSize", 2500, "batches in an epoch"),
+    Row("epochNumber", 1, "number of the first epoch, to go on with a run"),
+    Row("batchSize", 128, "pictures in a batch"),
+    Row("LR", 0.0, "learning rate; 0: rate and weight decay of the built-in recipe"),
+    Row("momentum", 0.9, "momentum of sgd"),
+    Row("weightDecay", 0, "weight decay; counts only with -LR"),
+    Row("shareGradInput", True, NO_EFFECT),
+    Row("binaryWeight", False, "train and test with binary weights in all but the first and last layer"),
+    Row("testOnly", False, "test the network of -retrain, do not train"),
+    Row("netType", "alexnet", "network to build: {net_types}"),
+    Row("optimType", "sgd", "sgd, adam or adamax (adam without the gradient factor of 1e9)"),
+    Row("retrain", "none", "start from this network (.t7)"),
+    Row("loadParams", "none", "build -netType and take the parameters of this network (.t7)"),
+    Row("optimState", "none", "go on with this optimiser state (optimState_N.t7)"),
+    Row("depth", 18, NO_EFFECT),
+    Row("shortcutType", "B", NO_EFFECT),
+    Row("dropout", 0.5, "share of channels that dropout zeroes in alexnet"),
+)
+
+PORT_OPTIONS = (
+    Row("device", "auto", "auto (a GPU where there is one), cpu or cuda"),
+    Row("testAll", False, "test the last, incomplete batch too (the original leaves it out)"),
+    Row("latentWeights", False, "with -testOnly: test an XNOR network's real-valued weights, as the original"),
+    Row("quiet", False, "print summaries and warnings only"),
+)
+
+# Options that do not show in the run folder's name: the original's six, and the port's own, so that a command of 2016
+# gives the folder of 2016.
+NOT_IN_NAME = {
+    **dict.fromkeys(("netType", "retrain", "loadParams", "optimState", "cache", "data"), True),
+    **dict.fromkeys((row.name for row in PORT_OPTIONS), True),
+}
+
+# Least value of the options that are whole numbers.
+WHOLE_NUMBERS = {
+    "manualSeed": -(2**53),
+    "GPU": 1,
+    "nGPU": 1,
+    "nDonkeys": 0,
+    "imageSize": 1,
+    "cropSize": 1,
+    "nClasses": 1,
+    "nEpochs": 0,
+    "epochSize": 1,
+    "epochNumber": 1,
+    "batchSize": 1,
+    "depth": 1,
+}
+# Options that are any number from 0 on, and the bound they stay below.
+FRACTIONS = {"scalingFactor": math.inf, "LR": math.inf, "momentum": 1.0, "weightDecay": math.inf, "dropout": 1.0}
+CHOICES = {"optimType": OPTIM_TYPES, "device": DEVICES, "backend": BACKENDS}
+FILES = ("retrain", "loadParams", "optimState")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was typed, checked. A field is an option's name in snake_case; sizes are in pixels."""
+
+    cache: str  # folder of the cache files and the run folders
+    data: str  # folder with train/ and val/
+    dataset: str  # no effect, as in the original
+    manual_seed: int
+    gpu: int  # counted from 1
+    n_gpu: int
+    backend: str  # one of BACKENDS
+    n_donkeys: int  # worker processes; 0: pictures are read by the main process
+    image_size: int  # shorter side after scaling
+    crop_size: int  # side of the network's input, at most image_size
+    n_classes: int
+    scaling_factor: float
+    n_epochs: int
+    epoch_size: int  # batches
+    epoch_number: int  # of the first epoch, from 1
+    batch_size: int
+    lr: float  # 0: the recipe's
+    momentum: float
+    weight_decay: float
+    share_grad_input: bool  # no effect
+    binary_weight: bool
+    test_only: bool
+    net_type: str  # one of the given net_types, unless `retrain` names a file
+    optim_type: str  # one of OPTIM_TYPES
+    retrain: str  # "none" or an existing file, as the next two
+    load_params: str
+    optim_state: str
+    depth: int  # no effect
+    shortcut_type: str  # no effect
+    dropout: float  # 0 <= dropout < 1
+    device: str  # one of DEVICES
+    test_all: bool
+    latent_weights: bool
+    quiet: bool
+    save: str  # folder of this run, CACHE/NETTYPE,name=value,.../DATE
+
+    def as_table(self) -> dict[str, OptionValue]:
+        """What the original's `print(opt)` shows, sorted: its options and `save`; this port's where they were given."""
+        rows = [*ORIGINAL_OPTIONS, *(row for row in PORT_OPTIONS if self._value(row.name) != row.default)]
+        table = {row.name: self._value(row.name) for row in rows}
+        return dict(sorted({**table, "save": self.save}.items()))
+
+    def _value(self, name: str) -> OptionValue:
+        value: OptionValue = getattr(self, snake_case(name))
+        return value
+
+
+def parse_options(argv: Sequence[str], net_types: Sequence[str] = NET_TYPES, now: float | None = None) -> Options:
+    """The options typed in `argv` (opts.lua M.parse).
+
+    `net_types` are the networks there are; `now`, in seconds since 1970, gives the run folder its date. Raises
+    `CmdLineError` for what is no option, a missing or a non-numeric value (torch.CmdLine's texts), `XnorNetError` for a
+    value that cannot be, `HelpRequested` for -help.
+    """
+    cmd = _command_line(net_types)
+    values = cmd.parse(argv, PROGRAM)
+    _check_numbers(values)
+    _check_choices(values, net_types)
+    _check_files(values)
+    fields: dict[str, Any] = {snake_case(name): value for name, value in values.items()}
+    fields.update({snake_case(name): float(values[name]) for name in FRACTIONS})
+    name = cmd.string(str(values["netType"]), values, NOT_IN_NAME)
+    return Options(**fields, save=str(Path(str(values["cache"])) / name / os_date(when=now).replace(" ", "")))
+
+
+def option_lines(argv: Sequence[str]) -> list[str]:
+    """The lines the original prints while it makes the run folder's name, in the order of opts.lua (there: any)."""
+    cmd = _command_line(NET_TYPES)
+    values = cmd.parse(argv)
+    return cmd.string_lines({row.name: values[row.name] for row in ORIGINAL_OPTIONS}, NOT_IN_NAME)
+
+
+def help_text(net_types: Sequence[str] = NET_TYPES) -> str:
+    """Usage, and every option with its default."""
+    return _command_line(net_types).help(PROGRAM)
+
+
+def wants_help(argv: Sequence[str]) -> bool:
+    """Whether `parse_options` would come to -help, -h or --help before any mistake."""
+    try:
+        _command_line(NET_TYPES).parse(argv)
+    except HelpRequested:
+        return True
+    except CmdLineError:
+        return False
+    return False
+
+
+def snake_case(name: str) -> str:
+    """nClasses -> n_classes, LR -> lr, nGPU -> n_gpu."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def _command_line(net_types: Sequence[str]) -> CmdLine:
+    cmd = CmdLine()
+    cmd.text()
+    cmd.text("Train and test XNOR-Net and binary-weight networks on pictures in ImageNet's layout.")
+    cmd.text("A yes-or-no option takes no value: naming it turns its default round.")
+    cmd.text()
+    cmd.text(f"  python {PROGRAM} -data imagenet -netType alexnetxnor -binaryWeight -optimType adam")
+    cmd.text(f"  python {PROGRAM} -data imagenet -retrain alexnet_XNOR.t7 -testOnly")
+    for title, rows in (("Options of the original:", ORIGINAL_OPTIONS), ("Options of this port:", PORT_OPTIONS)):
+        cmd.text()
+        cmd.text(title)
+        for row in rows:
+            cmd.option(f"-{row.name}", row.default, row.help.format(net_types=" | ".join(net_types)))
+    cmd.text()
+    return cmd
+
+
+def _check_numbers(values: Mapping[str, OptionValue]) -> None:
+    for name, least in WHOLE_NUMBERS.items():
+        value = values[name]
+        if not isinstance(value, int):
+            raise XnorNetError(f"-{name} {to_string(value)}: expected a whole number")
+        if value < least:
+            raise XnorNetError(f"-{name} {value}: expected {least} or more")
+    for name, bound in FRACTIONS.items():
+        value = float(values[name])
+        if not 0 <= value < bound:
+            below = "" if bound == math.inf else f" and below {to_string(bound)}"
+            raise XnorNetError(f"-{name} {to_string(value)}: expected a number from 0 on{below}")
+    crop, whole = int(values["cropSize"]), int(values["imageSize"])
+    if crop > whole:
+        raise XnorNetError(f"-cropSize {crop}: a picture of -imageSize {whole} is too small; expected {whole} or less")
+
+
+def _check_choices(values: Mapping[str, OptionValue], net_types: Sequence[str]) -> None:
+    choices: dict[str, Sequence[str]] = dict(CHOICES)
+    if values["retrain"] == "none":  # else the network comes from the file, and -netType only names the folder
+        choices["netType"] = net_types
+    for name, valid in choices.items():
+        value = str(values[name])
+        if value not in valid:
+            near = difflib.get_close_matches(value.lower(), valid, n=1, cutoff=0.7)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise XnorNetError(f"-{name} {value}: expected one of {', '.join(valid)}{hint}")
+
+
+def _check_files(values: Mapping[str, OptionValue]) -> None:
+    for name in FILES:
+        path = str(values[name])
+        if path == "none" or Path(path).is_file():
+            continue
+        problem = "this is a folder, expected a .t7 file" if Path(path).is_dir() else "file not found"
+        raise XnorNetError(f"-{name} {path}: {problem}")
