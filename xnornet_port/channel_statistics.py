@@ -9,11 +9,12 @@ import numpy.typing as npt
 from lua_compat import Generator
 from xnornet_port.dataset import Dataset
 from xnornet_port.errors import XnorNetError
-from xnornet_port.preprocessing import Preprocessing, train_sample
+from xnornet_port.preprocessing import Channels, Preprocessing, train_sample
 from xnornet_port.progress import Progress, no_progress
 
 __all__ = ["Estimate", "estimate_mean", "estimate_std"]
 
+Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 
@@ -21,7 +22,7 @@ Float64 = npt.NDArray[np.float64]
 class Estimate:
     """Three numbers, averaged over the readable ones of the sampled pictures, and why the others were not readable."""
 
-    channels: tuple[float, float, float]
+    channels: Channels
     faults: list[str]
 
 
@@ -36,27 +37,44 @@ def estimate_mean(
 
 
 def estimate_std(
-    dataset: Dataset, stream: Generator, settings: Preprocessing, n_samples: int, progress: Progress = no_progress
+    dataset: Dataset,
+    stream: Generator,
+    settings: Preprocessing,
+    mean: Channels,
+    n_samples: int,
+    progress: Progress = no_progress,
 ) -> Estimate:
-    """The average over `n_samples` random training crops, other ones than for the mean, of each crop's deviation."""
-    return _average("estimating the std", _crop_std, dataset, stream, settings, n_samples, progress)
+    """The average over `n_samples` random training crops, other ones than for the mean, of each crop's deviation.
+
+    The crops have the mean subtracted in float32, as by then the original's trainHook does, which rounds them a little.
+    """
+    minus_mean = -np.array(mean, dtype=np.float32)[:, None, None]
+    return _average(
+        "estimating the std",
+        lambda pixels: _crop_std(pixels + minus_mean),
+        dataset,
+        stream,
+        settings,
+        n_samples,
+        progress,
+    )
 
 
-def _crop_mean(pixels: Float64) -> Float64:
+def _crop_mean(pixels: Float32) -> Float64:
     """img[j]:mean(), which Torch7 sums in double."""
-    mean: Float64 = pixels.mean(axis=(1, 2))
+    mean: Float64 = pixels.mean(axis=(1, 2), dtype=np.float64)
     return mean
 
 
-def _crop_std(pixels: Float64) -> Float64:
-    """img[j]:std(), divided by n - 1."""
-    std: Float64 = pixels.std(axis=(1, 2), ddof=1)
+def _crop_std(pixels: Float32) -> Float64:
+    """img[j]:std(), summed in double and divided by n - 1."""
+    std: Float64 = pixels.std(axis=(1, 2), dtype=np.float64, ddof=1)
     return std
 
 
 def _average(
     what: str,
-    measure: Callable[[Float64], Float64],
+    measure: Callable[[Float32], Float64],
     dataset: Dataset,
     stream: Generator,
     settings: Preprocessing,
@@ -72,7 +90,7 @@ def _average(
             path, _ = dataset.draw(stream)
             pixels, fault = train_sample(path, stream, settings)
             if fault is None:
-                total += measure(pixels.astype(np.float64))
+                total += measure(pixels)
             else:
                 faults.append(fault)
             done(number)

@@ -128,7 +128,7 @@ def _open_statistics(
     say(f"Estimating the mean {of_what}")
     mean = estimate_mean(train, stream, settings, n_samples, progress)
     say(f"Estimating the std {of_what}")
-    std = estimate_std(train, stream, settings, n_samples, progress)
+    std = estimate_std(train, stream, settings, mean.channels, n_samples, progress)
     faults = mean.faults + std.faults
     if faults:
         say(f"{len(faults)} of the {2 * n_samples} could not be read and were left out; the first: {faults[0]}")

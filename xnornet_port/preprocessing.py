@@ -16,10 +16,11 @@ from lua_compat import image
 from lua_compat.errors import ImageError
 from xnornet_port.errors import XnorNetError
 
-__all__ = ["ChannelStatistics", "Preprocessing", "Sample", "evaluation_sample", "train_sample"]
+__all__ = ["ChannelStatistics", "Channels", "Preprocessing", "Sample", "evaluation_sample", "train_sample"]
 
 Float32 = npt.NDArray[np.float32]
 Channels = tuple[float, float, float]
+"""Something of red, green and blue."""
 
 
 class RandomStream(Protocol):
