@@ -12,32 +12,33 @@ from numpy.typing import NDArray
 Float32 = NDArray[np.float32]
 Positions = NDArray[np.intp]
 
+ZERO = np.float32(-0.0)  # the zero that changes nothing it is added to, not even another minus zero
+
 
 @dataclass(frozen=True)
 class LinearPlan:
     """Result row = (first_weight * rows[first] + the rows between + last_weight * rows[last]) / total.
 
-    Positions count from source.start; weights and total have shape (n, 1). Without `last` the rows are
-    copied, without `total` nothing is divided. `between` pairs rows of the result with the rows to add to
-    them, in order.
+    Positions count from source.start; weights and total have shape (n, 1). `between` are positions to add one after
+    the other; where a result needs no more they point behind the last row, at a row of ZERO. Without `last` the rows
+    are copied, without `total` nothing is divided.
     """
 
     source: slice
     first: Positions
     first_weight: Float32
-    between: tuple[tuple[Positions, Positions], ...] = ()
+    between: tuple[Positions, ...] = ()
     last: Positions | None = None
     last_weight: Float32 | None = None
     total: Float32 | None = None
 
     def reversed(self) -> "LinearPlan":
         """The same rows in opposite order."""
-        end = len(self.first) - 1
         return replace(
             self,
             first=self.first[::-1],
             first_weight=self.first_weight[::-1],
-            between=tuple((end - results, sources) for results, sources in self.between),
+            between=tuple(positions[::-1] for positions in self.between),
             last=None if self.last is None else self.last[::-1],
             last_weight=None if self.last_weight is None else self.last_weight[::-1],
             total=None if self.total is None else self.total[::-1],
@@ -61,23 +62,25 @@ def _shrinking_plan(source_size: int, size: int, start: int, stop: int) -> Linea
     share = edges - whole.astype(np.float32)
     first, after = whole[:-1], whole[1:]
 
-    first_weight = 1 - share[:-1]
-    total = first_weight.copy()
     inner_count = after - first - 1
+    last = np.minimum(after, source_size - 1)
+    source = slice(int(first[0]), int(last[-1]) + 1)
+    first_weight = 1 - share[:-1]
+    last_weight = np.where(after < source_size, share[1:], np.float32(0))  # the source ends at the last edge
+
+    total = first_weight
     between = []
     for step in range(int(inner_count.max())):
-        results = np.flatnonzero(inner_count > step)
-        between.append((results, first[results] + (1 + step - first[0])))
-        total[results] += np.float32(1)
-    last_weight = np.where(after < source_size, share[1:], np.float32(0))  # the source ends at the last edge
-    total += last_weight
-    last = np.minimum(after, source_size - 1)
+        is_needed = inner_count > step
+        between.append(np.where(is_needed, first + (1 + step - source.start), source.stop - source.start))
+        total = total + is_needed.astype(np.float32)
+    total = total + last_weight
     return LinearPlan(
-        source=slice(int(first[0]), int(last[-1]) + 1),
-        first=first - first[0],
+        source=source,
+        first=first - source.start,
         first_weight=first_weight[:, None],
         between=tuple(between),
-        last=last - first[0],
+        last=last - source.start,
         last_weight=last_weight[:, None],
         total=total[:, None],
     )
@@ -107,20 +110,73 @@ def corner_positions(source_size: int, size: int, start: int, stop: int) -> tupl
     return whole, share
 
 
-def mix_rows(rows: Float32, plan: LinearPlan, out: Float32 | None = None) -> Float32:
-    """Rows (S, n) of the source to rows (R, n) of the result, in the C code's order of operations."""
-    result = rows.take(plan.first, axis=0, out=out, mode="clip")  # "raise" would go through a copy of out
+def mix_rows(rows: Float32, plan: LinearPlan, out: Float32, scratch: Float32) -> None:
+    """Fill out (n, length) by the plan from rows (S + 1, length), the last all ZERO, operations ordered as in C.
+
+    scratch is of out's shape: nothing is allocated here, where fresh memory would cost more than the arithmetic.
+    """
+    rows.take(plan.first, axis=0, out=out, mode="clip")  # "raise", the default, goes through a copy of out
     if plan.last is None or plan.last_weight is None:
-        return result
-    result *= plan.first_weight
-    for results, sources in plan.between:
-        result[results] += rows[sources]
-    last = rows.take(plan.last, axis=0)
-    last *= plan.last_weight
-    result += last
+        return
+    out *= plan.first_weight
+    for positions in plan.between:
+        out += rows.take(positions, axis=0, out=scratch, mode="clip")
+    rows.take(plan.last, axis=0, out=scratch, mode="clip")
+    scratch *= plan.last_weight
+    out += scratch
     if plan.total is not None:
-        result /= plan.total
-    return result
+        out /= plan.total
+
+
+class ScalingMemory:
+    """Room for the steps between a picture and its scaled crop, kept from call to call.
+
+    Fresh memory costs more than the arithmetic here, so a loop that scales many pictures passes the same one to all
+    calls. It holds nothing between calls; two threads need one each.
+    """
+
+    def __init__(self) -> None:
+        self._pool = np.empty(0, dtype=np.float32)
+
+    def arrays(self, *shapes: tuple[int, int]) -> list[Float32]:
+        """Arrays of these shapes, of undefined content, side by side."""
+        size = sum(rows * columns for rows, columns in shapes)
+        if size > self._pool.size:
+            self._pool = np.empty(size, dtype=np.float32)
+        arrays, start = [], 0
+        for rows, columns in shapes:
+            end = start + rows * columns
+            arrays.append(self._pool[start:end].reshape(rows, columns))
+            start = end
+        return arrays
+
+
+class ChannelScaler:
+    """Scales one channel after another by the same two plans, first across (Torch7's rows), then down.
+
+    The channel goes, transposed, into `columns` (source width, source height); `scale_into` does the rest.
+    """
+
+    def __init__(self, across: LinearPlan, down: LinearPlan, memory: ScalingMemory) -> None:
+        self._across, self._down = across, down
+        source_width = across.source.stop - across.source.start
+        source_height = down.source.stop - down.source.start
+        width, height = len(across.first), len(down.first)
+        self._columns, self._narrowed, self._scratch_across, self._rows, self._scratch_down = memory.arrays(
+            (source_width + 1, source_height),
+            (width, source_height),
+            (width, source_height),
+            (source_height + 1, width),
+            (height, width),
+        )
+        self._columns[-1] = self._rows[-1] = ZERO
+        self.columns = self._columns[:-1]
+
+    def scale_into(self, out: Float32) -> None:
+        """Scale the channel in `columns` to out (height, width)."""
+        mix_rows(self._columns, self._across, self._narrowed, self._scratch_across)
+        np.copyto(self._rows[:-1], self._narrowed.T)
+        mix_rows(self._rows, self._down, out, self._scratch_down)
 
 
 def cubic_rows(rows: Float32, size: int) -> Float32:

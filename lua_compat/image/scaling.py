@@ -14,7 +14,7 @@ from lua_compat.errors import ImageError
 from lua_compat.image.decoding import decode
 from lua_compat.image.geometry import Float32, as_image, crop_window, whole_number
 from lua_compat.image.limits import check_size
-from lua_compat.image.resampling import cubic_rows, linear_plan, mix_rows, nearest_positions
+from lua_compat.image.resampling import ChannelScaler, ScalingMemory, cubic_rows, linear_plan, nearest_positions
 
 MODES = ("bilinear", "bicubic", "simple")
 
@@ -68,9 +68,13 @@ def scale(image: ArrayLike, width: float, height: float, mode: str = "bilinear")
 
 
 def _scale_linear(channel: Float32, width: int, height: int) -> Float32:
-    columns = np.ascontiguousarray(channel.T)
-    narrowed = mix_rows(columns, linear_plan(channel.shape[1], width, 0, width))
-    return mix_rows(np.ascontiguousarray(narrowed.T), linear_plan(channel.shape[0], height, 0, height))
+    across = linear_plan(channel.shape[1], width, 0, width)
+    down = linear_plan(channel.shape[0], height, 0, height)
+    scaler = ChannelScaler(across, down, ScalingMemory())
+    np.copyto(scaler.columns, channel.T)
+    result = np.empty((height, width), dtype=np.float32)
+    scaler.scale_into(result)
+    return result
 
 
 def _scale_cubic(channel: Float32, width: int, height: int) -> Float32:
@@ -94,26 +98,41 @@ def scale_crop(
     y2: float,
     *,
     flip: bool = False,
+    out: Float32 | None = None,
+    memory: ScalingMemory | None = None,
 ) -> Float32:
     """crop(scale(to_float(pixels), width, height), x1, y1, x2, y2), then hflip if asked: the same bits.
 
-    pixels: uint8 or uint16 (H, W, 3) from decode(). Only what the crop needs is computed. Returns a new
-    contiguous float32 array (3, y2 - y1, x2 - x1). Raises ImageError where scale or crop would.
+    pixels: uint8 or uint16 (H, W, 3) from decode(). Only what the crop needs is computed. Returns float32
+    (3, y2 - y1, x2 - x1), contiguous: `out` if given (a picture of a batch, say), else a new array. A loop passes the
+    same `memory` to every call. Raises ImageError where scale or crop would.
     """
     step = _step(pixels, "scale_crop")
     new_width, new_height = scaled_size(width), scaled_size(height)
     check_size("scale_crop", new_width, new_height)
     rows, columns = crop_window(x1, y1, x2, y2, new_width, new_height)
+    shape = (3, rows.stop - rows.start, columns.stop - columns.start)
+    result = np.empty(shape, dtype=np.float32) if out is None else _checked_out(out, shape)
 
+    if (new_height, new_width) == pixels.shape[:2]:  # nothing to scale
+        window = pixels[rows, columns, :].transpose(2, 0, 1)
+        for channel in range(3):  # a contiguous copy first: numpy converts strided elements slowly
+            source = window[channel, :, ::-1] if flip else window[channel]
+            np.multiply(np.ascontiguousarray(source), step, out=result[channel])
+        return result
     across = linear_plan(pixels.shape[1], new_width, columns.start, columns.stop)
     down = linear_plan(pixels.shape[0], new_height, rows.start, rows.stop)
-    if flip:
-        across = across.reversed()
-    window = pixels[down.source, across.source]  # rebased: the plans count from the window's corner
-    transposed = np.empty(window.shape[1::-1], dtype=np.float32)
-    result = np.empty((3, rows.stop - rows.start, columns.stop - columns.start), dtype=np.float32)
+    scaler = ChannelScaler(across.reversed() if flip else across, down, memory or ScalingMemory())
+    window = pixels[down.source, across.source, :].transpose(2, 1, 0)  # the plans count from its corner
     for channel in range(3):
-        np.multiply(window[:, :, channel].T, step, out=transposed)
-        narrowed = np.ascontiguousarray(mix_rows(transposed, across).T)
-        mix_rows(narrowed, down, out=result[channel])
+        np.multiply(np.ascontiguousarray(window[channel]), step, out=scaler.columns)
+        scaler.scale_into(result[channel])
     return result
+
+
+def _checked_out(out: Float32, shape: tuple[int, int, int]) -> Float32:
+    if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise ImageError(
+            f"scale_crop: out is {out.dtype} of shape {out.shape}, expected contiguous float32 of shape {shape}"
+        )
+    return out
