@@ -4,8 +4,8 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import BufferedWriter
 from pathlib import Path
+from typing import BinaryIO
 
 __all__ = ["replace_file"]
 
@@ -13,7 +13,7 @@ BUFFER_BYTES = 1 << 20
 
 
 @contextmanager
-def replace_file(path: str | Path) -> Iterator[BufferedWriter]:
+def replace_file(path: str | Path) -> Iterator[BinaryIO]:
     """A file to write into, which becomes `path` when the block ends without an exception.
 
     It is written beside `path` under another name, brought to the disk (fsync) and renamed. A symbolic link

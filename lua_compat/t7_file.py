@@ -13,10 +13,11 @@ from io import FileIO
 from pathlib import Path
 
 from lua_compat.errors import T7Error
+from lua_compat.t7_ascii_source import AsciiSource
 from lua_compat.t7_format import Layout, Tag
 from lua_compat.t7_identify import what_it_is
 from lua_compat.t7_reader import ObjectReader
-from lua_compat.t7_source import AsciiSource, BinarySource, Source
+from lua_compat.t7_source import BinarySource, Source
 from lua_compat.values import LuaValue
 
 __all__ = ["TrailingDataWarning", "iter_objects", "load", "loads"]

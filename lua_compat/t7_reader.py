@@ -5,7 +5,6 @@ DataParallelTable. There is no recursion: containers that are not complete yet w
 depth costs memory only. Nothing from a file is executed.
 """
 
-import re
 import struct
 from typing import Any
 
@@ -41,8 +40,6 @@ __all__ = ["ObjectReader"]
 
 MOST_DIMENSIONS = 64  # NumPy's own limit; Torch7 has none, and nobody came near it
 LUA_BYTECODE = b"\x1bL"
-VERSION = re.compile(rb"V ([0-9]+)(\.[0-9]+)?")
-CLASS_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_.\-]{0,255}")
 UNFINISHED: Any = object()  # in the memo for a tensor or storage whose parts are being read
 
 
@@ -264,7 +261,7 @@ class ObjectReader:
 
     def _read_torch(self, index: int) -> LuaValue:
         start = self.source.position
-        typename, version = self._read_class()
+        typename, version = self.source.read_class()
         element = TENSOR_TYPES.get(typename)
         if element is not None:
             self.memo[index] = UNFINISHED
@@ -279,20 +276,6 @@ class ObjectReader:
         except T7Error as error:
             error.position = start if error.position is None else error.position
             raise
-
-    def _read_class(self) -> tuple[str, float]:
-        """Class name and version. Before versions existed the name stood where the version is now."""
-        source = self.source
-        start = source.position
-        raw = source.read_raw(source.read_int())
-        version: float = 0
-        match = VERSION.fullmatch(raw)
-        if match is not None:
-            version = float(raw[2:]) if match[2] else int(match[1])
-            raw = source.read_raw(source.read_int())
-        if CLASS_NAME.fullmatch(raw) is None:
-            raise T7Error(f"expected a class name, found {raw[:40]!r}", position=start)
-        return raw.decode("ascii"), version
 
     def _read_instance(self, index: int, typename: str, version: float) -> TorchObject:
         """An object of any other class, with the payload its class has."""
@@ -360,7 +343,7 @@ class ObjectReader:
         index = source.read_int()
         value = self.memo.get(index, MISSING)
         if value is MISSING:
-            typename, _ = self._read_class()
+            typename, _ = source.read_class()
             if typename != expected:
                 raise T7Error(f"expected a {expected}, found a {typename}", position=start)
             self.memo[index] = UNFINISHED

@@ -62,7 +62,7 @@ class BinarySink:
             check_fits_int32(values)
             dtype = np.dtype(f"{self._order}i4")
         if dtype == values.dtype:
-            self._write(memoryview(values.view(np.uint8)))
+            self._write(values.view(np.uint8).data)
             return
         for chunk in chunks(values):
             self._write(chunk.astype(dtype).tobytes())

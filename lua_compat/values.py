@@ -173,11 +173,7 @@ class IdentityKey:
 
 def lua_number(value: float) -> int | float:
     """A Lua number as Python shows it: int where it is whole and below 2**53 in size, but not -0.0."""
-    if (
-        value.is_integer()
-        and -EXACT_INTEGERS < value < EXACT_INTEGERS
-        and (value != 0 or math.copysign(1, value) > 0)
-    ):
+    if value.is_integer() and -EXACT_INTEGERS < value < EXACT_INTEGERS and (value != 0 or math.copysign(1, value) > 0):
         return int(value)
     return value
 
@@ -359,9 +355,7 @@ class TorchObject(MutableMapping[Any, Any]):
         while type(payload) is TorchObject:
             payload = payload.payload
         if type(payload) is not LuaTable:
-            raise TypeError(
-                f"{self.typename} has no fields; its content is in .payload ({type(payload).__name__})"
-            )
+            raise TypeError(f"{self.typename} has no fields; its content is in .payload ({type(payload).__name__})")
         return payload
 
     def __getitem__(self, key: Any) -> LuaValue:
