@@ -106,17 +106,14 @@ class Generator:
     def _restore(self, data: bytes) -> None:
         if len(data) != STATE_LAYOUT.size:
             raise GeneratorError(
-                f"a generator's state has {STATE_LAYOUT.size} bytes (on a machine with 8-byte longs), "
-                f"found {len(data)}"
+                f"a generator's state has {STATE_LAYOUT.size} bytes (on a machine with 8-byte longs), found {len(data)}"
             )
         seed, left, seeded, following, *rest = STATE_LAYOUT.unpack(data)
         words, (normal_x, normal_y, radius, has_kept) = rest[:STATE_WORDS], rest[STATE_WORDS:]
         # THGenerator_isValid, and what it leaves out: words have 32 bits, `next` and `left` tell one place.
         consistent = following == STATE_WORDS + 1 - left or (left == 1 and following == 0)
         if seeded != 1 or not 0 < left <= STATE_WORDS or not consistent or max(words) >= 2**32:
-            raise GeneratorError(
-                f"not a valid generator state (seeded {seeded}, left {left}, next {following})"
-            )
+            raise GeneratorError(f"not a valid generator state (seeded {seeded}, left {left}, next {following})")
         self._initial_seed = seed
         self._bits = _twister(words, position=STATE_WORDS + 1 - left)
         self._normal_x, self._normal_y, self._normal_radius = normal_x, normal_y, radius
