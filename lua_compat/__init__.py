@@ -11,6 +11,7 @@ when used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lua_compat.comparison import Difference, differences, equal
 from lua_compat.errors import (
     CmdLineError,
     ImageError,
@@ -45,6 +46,7 @@ __all__ = [
     "CmdLineError",
     "CudaStorage",
     "CudaTensor",
+    "Difference",
     "Generator",
     "ImageError",
     "Logger",
@@ -59,7 +61,9 @@ __all__ = [
     "TorchObject",
     "TrailingDataWarning",
     "UnknownModuleError",
+    "differences",
     "dumps",
+    "equal",
     "image",
     "iter_objects",
     "load",

@@ -32,6 +32,7 @@ from lua_compat.values import (
     Tensor,
     TorchObject,
     brief,
+    key_step,
     lua_number,
     text_or_bytes,
 )
@@ -86,7 +87,7 @@ class TableFrame:
         return key
 
     def path_step(self) -> str:
-        return key_step(self.last_key)
+        return ".<a key>" if self.last_key is MISSING else key_step(self.last_key)
 
 
 class PartsFrame:
@@ -381,16 +382,3 @@ def tag_of(value: LuaValue) -> int:
     if type(value) is LuaFunction:
         return value.tag
     return Tag.TORCH
-
-
-def key_step(key: Any) -> str:
-    """A key as a step of a path: `.name` or `[3]`."""
-    if key is MISSING:
-        return ".<a key>"
-    if type(key) is str and key.isidentifier():
-        return f".{key[:80]}"
-    if type(key) is IdentityKey:
-        key = key.value
-    if isinstance(key, (bool, int, float, str, bytes)):
-        return f"[{key!r:.80}]"
-    return f"[{getattr(key, 'typename', type(key).__name__)}]"

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from lua_compat.atomic_file import replace_file
 from lua_compat.errors import T7Error
 from lua_compat.t7_format import GENERATOR_BYTES, Layout, Payload, Tag, payload_of
-from lua_compat.t7_reader import key_step
 from lua_compat.t7_sink import AsciiSink, BinarySink, Sink
 from lua_compat.t7_storages import StoragePlan
 from lua_compat.values import (
@@ -27,6 +26,7 @@ from lua_compat.values import (
     Storage,
     TorchObject,
     exact_float,
+    key_step,
     torch_typename,
 )
 

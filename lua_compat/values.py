@@ -433,5 +433,18 @@ def brief(value: LuaValue) -> str:
         return f"<{value.typename}>"
     if isinstance(value, np.ndarray):
         return f"<{getattr(value, 'typename', 'array')} {'x'.join(map(str, value.shape))}>"
-    text = repr(value)
+    text = repr(value[:80] if isinstance(value, (str, bytes, list)) else value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def key_step(key: Any) -> str:
+    """A key as a step of a path: `.name` or `[3]`."""
+    if type(key) is str and key.isidentifier():
+        return f".{key[:80]}"
+    if type(key) is IdentityKey:
+        key = key.value
+    if isinstance(key, (str, bytes)):
+        return f"[{key[:80]!r}]"
+    if isinstance(key, (bool, int, float)):
+        return f"[{key!r}]"
+    return f"[{getattr(key, 'typename', type(key).__name__)}]"
