@@ -58,6 +58,7 @@ def open_metadata(
     """
     if not os.path.isdir(data):
         raise XnorNetError(f"{data}: no such data folder (-data; expected one with the folders train and val)")
+    data = data.rstrip("/") or data
     stream = Generator(manual_seed)
     train = _open_train(data, cache, settings, say, progress)
     if training:

@@ -25,15 +25,12 @@ ALIGNMENT = 64  # bytes; a cache line, and what vector instructions like
 def allocate_shared(layout: Layout) -> tuple[int, list[Array]]:
     """New arrays, filled with zeros, and the file descriptor to pass on; the caller closes it.
 
-    Raises OSError when there is no memory, or no space in the folder for temporary files where memory has no files.
+    Raises OSError when there is no room for so much.
     """
     offsets, size = _offsets(layout)
     descriptor = _nameless_file()
     try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, size)  # fails here, and not with a signal when it is written to
-        else:
-            os.ftruncate(descriptor, size)
+        os.ftruncate(descriptor, size)  # memory is taken when it is written to, as with any array
         return descriptor, _arrays(descriptor, size, layout, offsets)
     except OSError:
         os.close(descriptor)
