@@ -57,54 +57,55 @@ def linear_plan(source_size: int, size: int, start: int, stop: int) -> LinearPla
 
 def _shrinking_plan(source_size: int, size: int, start: int, stop: int) -> LinearPlan:
     """Each result is the mean of the source pixels it covers; those at its borders count by the share."""
-    edges = np.arange(start, stop + 1).astype(np.float32) * (np.float32(source_size) / np.float32(size))
-    whole = np.minimum(edges.astype(np.intp), source_size)
-    share = edges - whole.astype(np.float32)
+    edges = np.arange(start, stop + 1).astype(np.float32)
+    edges *= np.float32(source_size) / np.float32(size)
+    whole = edges.astype(np.intp)
+    share = edges - np.trunc(edges)
+    if whole[-1] >= source_size:  # the source ends at this edge
+        whole[-1], share[-1] = source_size, 0
     first, after = whole[:-1], whole[1:]
+    source = slice(int(first[0]), min(int(after[-1]) + 1, source_size))
 
-    inner_count = after - first - 1
-    last = np.minimum(after, source_size - 1)
-    source = slice(int(first[0]), int(last[-1]) + 1)
-    first_weight = 1 - share[:-1]
-    last_weight = np.where(after < source_size, share[1:], np.float32(0))  # the source ends at the last edge
-
+    first_weight, last_weight = 1 - share[:-1], share[1:]
+    covered = after - first
+    positions = first - source.start
     total = first_weight
     between = []
-    for step in range(int(inner_count.max())):
-        is_needed = inner_count > step
-        between.append(np.where(is_needed, first + (1 + step - source.start), source.stop - source.start))
-        total = total + is_needed.astype(np.float32)
-    total = total + last_weight
+    for step in range(1, int(covered.max())):
+        is_needed = covered > step
+        between.append(np.where(is_needed, positions + step, source.stop - source.start))
+        total = total + is_needed  # one more where needed, in the order of the C code's additions
     return LinearPlan(
         source=source,
-        first=first - source.start,
+        first=positions,
         first_weight=first_weight[:, None],
         between=tuple(between),
-        last=last - source.start,
+        last=after - source.start,  # behind the last row where the source ends: ZERO, of weight 0
         last_weight=last_weight[:, None],
-        total=total[:, None],
+        total=(total + last_weight)[:, None],
     )
 
 
 def _growing_plan(source_size: int, size: int, start: int, stop: int) -> LinearPlan:
     """Each result lies between two source pixels; the corners of result and source coincide."""
     first, share = corner_positions(source_size, size, start, stop)
-    last = np.minimum(first + 1, source_size - 1)
+    source = slice(int(first[0]), min(int(first[-1]) + 2, source_size))
+    positions = first - source.start
     return LinearPlan(
-        source=slice(int(first[0]), int(last[-1]) + 1),
-        first=first - first[0],
+        source=source,
+        first=positions,
         first_weight=(1 - share)[:, None],
-        last=last - first[0],
+        last=positions + 1,  # behind the last row where the source ends: ZERO, of weight 0
         last_weight=share[:, None],
     )
 
 
 def corner_positions(source_size: int, size: int, start: int, stop: int) -> tuple[Positions, Float32]:
     """Where results start up to stop lie when corner pixels coincide: whole position and the share beyond."""
-    step = np.float32(source_size - 1) / np.float32(max(size - 1, 1))
-    places = np.arange(start, stop).astype(np.float32) * step
+    places = np.arange(start, stop).astype(np.float32)
+    places *= np.float32(source_size - 1) / np.float32(max(size - 1, 1))
     whole = np.minimum(places.astype(np.intp), source_size - 1)
-    share = places - whole.astype(np.float32)
+    share = places - np.trunc(places)
     if stop == size:  # Torch7 copies the last pixel: rounding may have put its place a little before it
         whole[-1], share[-1] = source_size - 1, 0
     return whole, share

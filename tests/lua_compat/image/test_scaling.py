@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lua_compat.errors import ImageError
-from lua_compat.image import crop, decode, hflip, scale, scale_crop, scaled_size, to_float
+from lua_compat.image import ScalingMemory, crop, decode, hflip, scale, scale_crop, scaled_size, to_float
 
 ONE = np.float32(1)
 
@@ -129,6 +129,18 @@ def test_scale_crop_of_real_pictures_at_the_sizes_of_training(golden: Path) -> N
                 assert np.array_equal(actual, crop(scaled, x1, y1, x1 + 224, y1 + 224))
 
 
+def test_scale_crop_into_a_batch_with_memory_kept(golden: Path) -> None:
+    """Old contents of `out` and of `memory` leave no trace; larger and smaller pictures share the memory."""
+    memory = ScalingMemory()
+    batch = np.full((4, 3, 60, 50), np.nan, dtype=np.float32)
+    names = ("tiny.JPEG", "plain.JPEG", "tiny.JPEG", "gray16.png")
+    for picture_out, name in zip(batch, names, strict=True):
+        pixels = decode(golden / "odd_images" / name)
+        result = scale_crop(pixels, 70, 66, 7, 3, 57, 63, flip=True, out=picture_out, memory=memory)
+        assert result is picture_out
+        assert np.array_equal(picture_out, hflip(crop(scale(to_float(pixels), 70, 66), 7, 3, 57, 63)))
+
+
 def test_whole_numbers_become_float_as_a_float32_product() -> None:
     # Lua computes 1/255 in double, THFloatTensor_mul rounds it to float32 and multiplies in float32
     pixels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 256, 3)
@@ -148,6 +160,9 @@ BAD_CALLS = {
     r"\(3, 0, 4\)": lambda: scale(np.zeros((3, 0, 4), dtype=np.float32), 2, 2),
     "as decode": lambda: to_float(np.zeros((4, 4, 3), dtype=np.float32)),
     "scale_crop: got": lambda: scale_crop(np.zeros((4, 4), dtype=np.uint8), 2, 2, 0, 0, 1, 1),
+    r"expected contiguous float32 of shape \(3, 2, 2\)": lambda: scale_crop(
+        np.zeros((4, 4, 3), dtype=np.uint8), 3, 3, 0, 0, 2, 2, out=np.zeros((3, 2, 3), dtype=np.float32)
+    ),
     "leave the picture": lambda: scale_crop(np.zeros((4, 4, 3), dtype=np.uint8), 8, 8, 5, 0, 9, 4),
 }
 
