@@ -1,0 +1,245 @@
+"""Data workers: the same batches as their streams give in one process, and no worker left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lua_compat import Generator
+from xnornet_port import donkeys
+from xnornet_port.batches import Batch, BatchRequest, Loader
+from xnornet_port.dataset import scan_folder
+from xnornet_port.donkeys import DonkeyPool
+from xnornet_port.errors import XnorNetError
+from xnornet_port.preprocessing import ChannelStatistics, Preprocessing
+
+SEED = 2
+STATISTICS = ChannelStatistics((0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+REQUESTS = [BatchRequest("train", 3)] * 5
+TEST_REQUESTS = [BatchRequest("test", 4, first) for first in (1, 5, 9)]
+
+
+@pytest.fixture(scope="module")
+def loader() -> Loader:
+    """Small crops of the golden pictures, one of which is unreadable."""
+    data = Path(__file__).parent.parent / "golden" / "imagenet"
+    train = scan_folder(str(data / "train"))
+    test = scan_folder(str(data / "val"), force_classes=train.classes)
+    return Loader(train, test, Preprocessing(64, 48, 0.1, STATISTICS), Generator(SEED))
+
+
+@pytest.fixture
+def pool(loader: Loader) -> Iterator[DonkeyPool]:
+    with DonkeyPool(loader, SEED, n_donkeys=2) as pool:
+        yield pool
+
+
+def made_here(loader: Loader, *passes: list[BatchRequest], n_donkeys: int = 2) -> list[Batch]:
+    """What the workers should give: batch k of a pass from stream manualSeed + (k mod n) + 1 (ledger row 17)."""
+    streams = [Generator(SEED + number) for number in range(1, n_donkeys + 1)]
+    batches = []
+    for requests in passes:
+        for k, request in enumerate(requests):
+            own = Loader(loader.train, loader.test, loader.settings, streams[k % n_donkeys])
+            inputs = np.empty(own.input_shape(request), dtype=np.float32)
+            labels = np.empty(request.size, dtype=np.int64)
+            faults = own.fill(request, inputs, labels)
+            batches.append(Batch(inputs, labels, faults, 0.0, own.stream.state))
+    return batches
+
+
+def assert_same(found: list[Batch], expected: list[Batch]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.labels, other.labels)
+        np.testing.assert_array_equal(one.inputs, other.inputs)
+        assert one.faults == other.faults
+        assert one.stream == other.stream
+
+
+@pytest.mark.parametrize("n_donkeys", [1, 2, 3])
+def test_batches_are_those_of_the_workers_streams(loader: Loader, n_donkeys: int) -> None:
+    """Through training, testing and training again, the last pass not a multiple of the workers."""
+    passes = [REQUESTS, TEST_REQUESTS, REQUESTS]
+    with DonkeyPool(loader, SEED, n_donkeys) as pool:
+        found = [batch for requests in passes for batch in pool.batches(requests)]
+        assert pool.streams == [
+            next(batch.stream for batch in reversed(made_here_from(loader, passes, n_donkeys, worker)))
+            for worker in range(n_donkeys)
+        ]
+    assert_same(found, made_here(loader, *passes, n_donkeys=n_donkeys))
+
+
+def made_here_from(loader: Loader, passes: list[list[BatchRequest]], n_donkeys: int, worker: int) -> list[Batch]:
+    owners = [k % n_donkeys for requests in passes for k in range(len(requests))]
+    batches = made_here(loader, *passes, n_donkeys=n_donkeys)
+    return [batch for batch, owner in zip(batches, owners, strict=True) if owner == worker]
+
+
+def test_batches_stay_whole_after_the_pool_is_closed(loader: Loader) -> None:
+    """Their memory is their own, and may be written to (torch.from_numpy wants that)."""
+    with DonkeyPool(loader, SEED, 2) as pool:
+        batches = list(pool.batches(REQUESTS))
+    assert_same(batches, made_here(loader, REQUESTS))
+    assert batches[0].inputs.flags.writeable
+    assert batches[0].inputs.flags.c_contiguous
+    assert (batches[0].inputs.dtype, batches[0].labels.dtype) == (np.float32, np.int64)
+
+
+def test_unreadable_pictures_are_reported(loader: Loader, pool: DonkeyPool) -> None:
+    unreadable = [fault for batch in pool.batches([BatchRequest("train", 30)] * 4) for fault in batch.faults]
+    assert unreadable  # one picture of 50 is: 120 draws miss it with probability 0.98^120 = 9 %, and with seed 2 do not
+    assert {os.path.basename(fault.path) for fault in unreadable} == {"n07753592_9.JPEG"}
+
+
+def test_a_pass_left_early_changes_nothing(loader: Loader, pool: DonkeyPool) -> None:
+    """What was made ahead is dropped, and the streams go on from the batches that were handed out."""
+    left = pool.batches(REQUESTS)
+    found = [next(left), next(left), next(left)]
+    found += list(pool.batches(REQUESTS))
+    assert_same(found, made_here(loader, REQUESTS[:3], REQUESTS))
+    with pytest.raises(RuntimeError, match="a later pass over the data has begun"):
+        next(left)
+
+
+def test_streams_put_back(loader: Loader, pool: DonkeyPool) -> None:
+    """Resuming in the middle of a pass: the same batches come again."""
+    first = list(pool.batches(REQUESTS))
+    going_on = pool.batches(REQUESTS)
+    next(going_on)
+    states = pool.streams
+    expected = list(going_on)
+    list(pool.batches(TEST_REQUESTS))
+    pool.streams = states
+    assert_same(list(pool.batches(REQUESTS, first=1)), expected)
+    pool.streams = [Generator(SEED + 1).state, Generator(SEED + 2).state]
+    assert_same(list(pool.batches(REQUESTS)), first)
+    with pytest.raises(XnorNetError, match="3 random streams for 2 data workers"):
+        pool.streams = [b"", b"", b""]
+
+
+def test_a_killed_worker_is_named(loader: Loader, pool: DonkeyPool) -> None:
+    batches = pool.batches(REQUESTS * 10)
+    next(batches)
+    os.kill(pool._donkeys[1].process.pid, signal.SIGKILL)
+    with pytest.raises(XnorNetError, match=r"data worker 2 \(process \d+\) was killed by SIGKILL; no memory left\?"):
+        list(batches)
+    assert pool._donkeys == []  # the other one is ended too
+
+
+def test_a_worker_that_ends_by_itself_is_named(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(donkeys.sys, "executable", "/bin/false")
+    with pytest.raises(XnorNetError, match=r"data worker 1 \(process \d+\) ended with exit code 1"):
+        list(DonkeyPool(loader, SEED, 1).batches(REQUESTS))
+    monkeypatch.setattr(donkeys.sys, "executable", "/nowhere/python")
+    with pytest.raises(XnorNetError, match="data worker 1 cannot be started"):
+        DonkeyPool(loader, SEED, 1)
+
+
+def test_an_error_in_a_worker_comes_as_one_line(loader: Loader) -> None:
+    """A class without pictures to draw is no picture's fault: the worker says so, and the run ends."""
+    train = loader.train
+    broken = Loader(
+        type(train)(
+            train.folder,
+            train.classes,
+            train.image_path,
+            train.image_class,
+            train.class_list,
+            sample_list=tuple(numbers[:0] for numbers in train.sample_list),
+        ),
+        loader.test,
+        loader.settings,
+        loader.stream,
+    )
+    with (
+        DonkeyPool(broken, SEED, 1) as pool,
+        pytest.raises(XnorNetError, match=r"^data worker 1: .*train: class '\w+' has no picture to train with"),
+    ):
+        list(pool.batches(REQUESTS))
+
+
+def test_too_large_a_batch(loader: Loader, pool: DonkeyPool) -> None:
+    """2**47 pictures of 27 kB: more addresses than a process has."""
+    with pytest.raises(XnorNetError, match=r"data worker 1: no memory for a batch of 140737488355328 pictures"):
+        list(pool.batches([BatchRequest("train", 2**47)]))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_until_ended(pids: list[int]) -> bool:
+    deadline = time.monotonic() + 10
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not any(map(is_running, pids))
+
+
+def test_closing_ends_busy_workers_at_once(loader: Loader) -> None:
+    pool = DonkeyPool(loader, SEED, 2)
+    next(pool.batches([BatchRequest("train", 1)] + [BatchRequest("train", 5000)] * 9))
+    pids = [donkey.process.pid for donkey in pool._donkeys]
+    start = time.monotonic()
+    pool.close()
+    assert time.monotonic() - start < 2
+    assert not any(map(is_running, pids))
+    pool.close()  # twice does no harm
+
+
+PROGRAM = """
+import sys
+sys.path[:] = {path!r}
+from lua_compat import Generator
+from xnornet_port.batches import BatchRequest, Loader
+from xnornet_port.dataset import scan_folder
+from xnornet_port.donkeys import DonkeyPool
+from xnornet_port.preprocessing import ChannelStatistics, Preprocessing
+train = scan_folder({train!r})
+settings = Preprocessing(64, 48, 0.0, ChannelStatistics((0.5, 0.5, 0.5), (0.2, 0.2, 0.2)))
+with DonkeyPool(Loader(train, train, settings, Generator(1)), 1, 2) as pool:
+    for batch in pool.batches([BatchRequest("train", 2)] * 10 ** 6):
+        print(*[donkey.process.pid for donkey in pool._donkeys], "torch" in sys.modules, flush=True)
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_end_with_the_main_process(loader: Loader, sign: signal.Signals) -> None:
+    """However it ends; and Ctrl-C reaches it alone: no traceback of a worker in between."""
+    program = PROGRAM.format(path=[str(Path(__file__).parent.parent.parent), *sys.path], train=loader.train.folder)
+    main = subprocess.Popen(
+        [sys.executable, "-"],  # from standard input: there is no file a worker could import again
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    assert main.stdin
+    assert main.stdout
+    main.stdin.write(program)
+    main.stdin.close()
+    *pids, torch_imported = main.stdout.readline().split()
+    assert torch_imported == "False"
+    if sign == signal.SIGKILL:
+        main.kill()
+    else:
+        os.killpg(main.pid, sign)  # as a terminal does
+    _, errors = main.stdout.read(), main.stderr.read() if main.stderr else ""
+    main.wait()
+    main.stdout.close()
+    if main.stderr:
+        main.stderr.close()
+    assert wait_until_ended([int(pid) for pid in pids])
+    assert "donkey.py" not in errors
+    assert ("KeyboardInterrupt" in errors) == (sign == signal.SIGINT)
