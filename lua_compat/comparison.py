@@ -227,7 +227,7 @@ def array_difference(left: npt.NDArray[Any], right: npt.NDArray[Any], tolerance:
 
 def rows_at_a_time(array: npt.NDArray[Any]) -> int:
     """How many leading rows make a block of a moderate size."""
-    row_size = max(1, array.size // max(1, array.shape[0]))
+    row_size: int = max(1, array.size // max(1, array.shape[0]))
     return max(1, MOST_ELEMENTS // row_size)
 
 
