@@ -1,17 +1,17 @@
 """Batches of pictures, made in the main process or in a data worker alike (dataset.lua: sample, get)."""
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lua_compat import Generator
+from lua_compat.image import ScalingMemory
 from xnornet_port.dataset import Dataset
 from xnornet_port.errors import XnorNetError
-from xnornet_port.preprocessing import Preprocessing, Sample, evaluation_sample, train_sample
+from xnornet_port.preprocessing import Preprocessing, Workspace, evaluation_sample, train_sample
 
 __all__ = ["Batch", "BatchRequest", "Fault", "Loader"]
 
@@ -48,12 +48,13 @@ class Batch:
 
 @dataclass
 class Loader:
-    """One donkey: data sets, settings, and the random stream that all its draws come from."""
+    """One donkey: data sets, settings, the random stream that all its draws come from, and memory to scale in."""
 
     train: Dataset
     test: Dataset
     settings: Preprocessing
     stream: Generator
+    memory: ScalingMemory = field(default_factory=ScalingMemory)
 
     def input_shape(self, request: BatchRequest) -> tuple[int, int, int, int]:
         """Shape of the batch's inputs, (N, 3, crop, crop)."""
@@ -67,24 +68,20 @@ class Loader:
         Raises XnorNetError, naming the file, for what is not the picture's fault, such as no memory left.
         """
         faults = []
-        for place, (path, label, sample) in enumerate(self._samples(request)):
-            inputs[place] = sample.pixels
-            labels[place] = label
-            if sample.fault is not None:
-                faults.append(Fault(os.fsdecode(path), sample.fault))
-        return tuple(faults)
-
-    def _samples(self, request: BatchRequest) -> Iterable[tuple[bytes, int, Sample]]:
-        """The draws of a picture follow those of the one before: class, index, scale, row, column, flip."""
-        for number in range(request.first, request.first + request.size):
+        for place in range(request.size):
+            # The draws of a picture follow those of the one before: class, index, scale, row, column, flip.
             if request.part == "train":
-                path, label = self.train.draw(self.stream)
+                path, labels[place] = self.train.draw(self.stream)
                 make_sample = train_sample
             else:
-                path, label = self.test.path(number), self.test.label(number)
+                path, labels[place] = self.test.path(request.first + place), self.test.label(request.first + place)
                 make_sample = evaluation_sample
+            workspace = Workspace(inputs[place], self.memory)
             try:
-                yield path, label, make_sample(path, self.stream, self.settings)
+                fault = make_sample(path, self.stream, self.settings, workspace).fault
             except (MemoryError, OSError) as error:
                 reason = str(error) or type(error).__name__
                 raise XnorNetError(f"{os.fsdecode(path)}: cannot be loaded ({reason})") from error
+            if fault is not None:
+                faults.append(Fault(os.fsdecode(path), fault))
+        return tuple(faults)

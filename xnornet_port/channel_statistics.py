@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lua_compat import Generator
+from lua_compat.image import ScalingMemory
 from xnornet_port.dataset import Dataset
 from xnornet_port.errors import XnorNetError
-from xnornet_port.preprocessing import Channels, Preprocessing, train_sample
+from xnornet_port.preprocessing import Channels, Preprocessing, Workspace, train_sample
 from xnornet_port.progress import Progress, no_progress
 
 __all__ = ["Estimate", "estimate_mean", "estimate_std"]
@@ -85,10 +86,11 @@ def _average(
     settings.check_training()
     total = np.zeros(3)
     faults = []
+    workspace = Workspace(memory=ScalingMemory())
     with progress(what, n_samples) as done:
         for number in range(1, n_samples + 1):
             path, _ = dataset.draw(stream)
-            pixels, fault = train_sample(path, stream, settings)
+            pixels, fault = train_sample(path, stream, settings, workspace)
             if fault is None:
                 total += measure(pixels)
             else:

@@ -16,7 +16,7 @@ from lua_compat import image
 from lua_compat.errors import ImageError
 from xnornet_port.errors import XnorNetError
 
-__all__ = ["ChannelStatistics", "Channels", "Preprocessing", "Sample", "evaluation_sample", "train_sample"]
+__all__ = ["ChannelStatistics", "Channels", "Preprocessing", "Sample", "Workspace", "evaluation_sample", "train_sample"]
 
 Float32 = npt.NDArray[np.float32]
 Channels = tuple[float, float, float]
@@ -24,11 +24,9 @@ Channels = tuple[float, float, float]
 
 
 class RandomStream(Protocol):
-    """The draws that pre-processing makes; `lua_compat.Generator` has them."""
+    """The draw that pre-processing makes; `lua_compat.Generator` has it."""
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float: ...
-
-    def rand(self, *size: int) -> Float32: ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,20 @@ class Sample(NamedTuple):
     fault: str | None
 
 
-def train_sample(path: bytes, stream: RandomStream, settings: Preprocessing) -> Sample:
+@dataclass(frozen=True)
+class Workspace:
+    """Where a sample is written, and memory that is used again for the next one; new arrays where not given."""
+
+    out: Float32 | None = None  # (3, crop_size, crop_size), contiguous
+    memory: image.ScalingMemory | None = None
+
+
+NEW_MEMORY = Workspace()
+
+
+def train_sample(
+    path: bytes, stream: RandomStream, settings: Preprocessing, workspace: Workspace = NEW_MEMORY
+) -> Sample:
     """A random crop, mirrored half the time (donkey.lua trainHook).
 
     Draws the scale (only when the file can be read), the row, the column and the flip: one word of `stream` each.
@@ -88,15 +99,17 @@ def train_sample(path: bytes, stream: RandomStream, settings: Preprocessing) -> 
     top = math.ceil(stream.uniform(1e-2, picture.height - size))
     left = math.ceil(stream.uniform(1e-2, picture.width - size))
     flip = stream.uniform() > 0.5
-    return _finished(picture, left, top, flip, settings)
+    return _finished(picture, left, top, flip, settings, workspace)
 
 
-def evaluation_sample(path: bytes, stream: RandomStream, settings: Preprocessing) -> Sample:
+def evaluation_sample(
+    path: bytes, stream: RandomStream, settings: Preprocessing, workspace: Workspace = NEW_MEMORY
+) -> Sample:
     """The centre crop (donkey.lua testHook). Draws the scale, one word of `stream`, and does not use it."""
     picture = _load(path, settings.image_size, 0.0, stream)
     left = math.ceil((picture.width - settings.crop_size) / 2)
     top = math.ceil((picture.height - settings.crop_size) / 2)
-    return _finished(picture, left, top, False, settings)
+    return _finished(picture, left, top, False, settings, workspace)
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,7 @@ def _load(path: bytes, image_size: int, scaling_factor: float, stream: RandomStr
         pixels = image.decode(os.fsdecode(path))
     except ImageError as error:
         return _Picture(None, image_size, image_size, str(error))
-    random_scale = 1 + float(stream.rand(1)[0]) * scaling_factor
+    random_scale = 1 + float(np.float32(stream.uniform())) * scaling_factor  # torch.rand(1)[1], of a FloatTensor
     height, width = pixels.shape[:2]
     shorter = image_size * random_scale
     if width < height:
@@ -128,17 +141,27 @@ def _load(path: bytes, image_size: int, scaling_factor: float, stream: RandomStr
     return _Picture(pixels, image.scaled_size(new_width), image.scaled_size(new_height), None)
 
 
-def _finished(picture: _Picture, left: int, top: int, flip: bool, settings: Preprocessing) -> Sample:
+def _finished(
+    picture: _Picture, left: int, top: int, flip: bool, settings: Preprocessing, workspace: Workspace
+) -> Sample:
     """The crop, normalised: float32 arithmetic, as out:add(-mean[i]) and out:div(std[i]) on a FloatTensor."""
     size = settings.crop_size
     statistics = settings.statistics
     if picture.pixels is None:
-        pixels = np.full((3, size, size), statistics.mean[0] if statistics else 0.0, dtype=np.float32)
+        pixels = np.empty((3, size, size), dtype=np.float32) if workspace.out is None else workspace.out
+        pixels[...] = statistics.mean[0] if statistics else 0.0
     else:
         pixels = image.scale_crop(
-            picture.pixels, picture.width, picture.height, left, top, left + size, top + size, flip=flip
+            picture.pixels,
+            picture.width,
+            picture.height,
+            *(left, top, left + size, top + size),
+            flip=flip,
+            out=workspace.out,
+            memory=workspace.memory,
         )
     if statistics:
-        pixels += -np.array(statistics.mean, dtype=np.float32)[:, None, None]
-        pixels /= np.array(statistics.std, dtype=np.float32)[:, None, None]
+        for channel, mean, std in zip(pixels, statistics.mean, statistics.std, strict=True):
+            channel += np.float32(-mean)
+            channel /= np.float32(std)
     return Sample(pixels, picture.fault)
