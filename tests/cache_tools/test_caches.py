@@ -1,0 +1,117 @@
+"""caches check, relocate and build."""
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import lua_compat
+from cache_tools import caches
+from xnornet_port.dataset_cache import read_dataset
+from xnornet_port.errors import XnorNetError
+
+NAMES = ["meanstdCache.t7", "testCache.t7", "trainCache.t7"]
+
+
+def run(*words: object) -> int:
+    parser = argparse.ArgumentParser()
+    caches.add_arguments(parser)
+    return caches.run(parser.parse_args([str(word) for word in words]))
+
+
+@pytest.fixture
+def cache(golden: Path, tmp_path: Path) -> Path:
+    """A copy of real Torch7's caches, made for /mnt/raid00/data/imagenet2012."""
+    return Path(shutil.copytree(golden / "cache", tmp_path / "cache"))
+
+
+def test_check_of_good_caches(golden: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check", cache, "--data", golden / "imagenet") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{cache}/trainCache.t7: 5 classes, 50 pictures in {golden}/imagenet/train",
+        "  50 of 50 are there",
+        f"{cache}/testCache.t7: 5 classes, 30 pictures in {golden}/imagenet/val",
+        "  30 of 30 are there",
+        f"{cache}/meanstdCache.t7: mean 0.3565 0.3605 0.3389, std 0.2153 0.2068 0.1904",
+        "all is well",
+    ]
+
+
+def test_check_reads_pictures(golden: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One training picture is corrupt on purpose."""
+    assert run("check", cache, "--data", golden / "imagenet", "--read") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "  49 of 50 are readable"
+    assert "n07753592_9.JPEG" in lines[2]
+    assert lines[4] == "  30 of 30 are readable"
+    assert lines[-1] == "1 problem"
+
+
+def test_check_where_the_pictures_are_not(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check", cache) == 1
+    out = capsys.readouterr().out
+    assert "  0 of 50 are there" in out
+    assert "  ... and 47 more" in out
+    assert out.endswith("2 problems\n")
+
+
+def test_check_of_what_is_missing_or_damaged(golden: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (cache / "trainCache.t7").write_text("text")
+    (cache / "meanstdCache.t7").unlink()
+    assert run("check", cache, "--data", golden / "imagenet") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "trainCache.t7" in lines[0]
+    assert "meanstdCache.t7" in lines[-2]
+    assert lines[-1] == "2 problems"
+
+
+def test_check_finds_classes_in_another_order(
+    golden: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("build", golden / "imagenet", tmp_path / "new", "--samples", 2)
+    shutil.copy(tmp_path / "new" / "trainCache.t7", cache)
+    assert run("check", cache, "--data", golden / "imagenet") == 1
+    assert "labels would be wrong" in capsys.readouterr().out
+
+
+def test_relocate(golden: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {name: lua_compat.load(cache / name) for name in ("trainCache.t7", "testCache.t7")}
+    assert run("relocate", cache, f"{golden}/imagenet/") == 0
+    assert capsys.readouterr().out.splitlines()[0] == (f"{cache}/trainCache.t7: 50 pictures in {golden}/imagenet/train")
+    for name, part in (("trainCache.t7", "train"), ("testCache.t7", "val")):
+        moved = read_dataset(str(cache / name))
+        assert moved.folder == str(golden / "imagenet" / part)
+        assert all(os.path.isfile(moved.path(number)) for number in range(1, len(moved) + 1))
+        after = lua_compat.load(cache / name)
+        changed = [key for key in before[name] if not lua_compat.equal(before[name][key], after[key])]
+        assert sorted(changed) == ["imagePath", "paths"]
+        assert list(after) == list(before[name])
+    assert run("check", cache) == 0
+
+
+def test_relocate_to_another_folder(golden: Path, cache: Path, tmp_path: Path) -> None:
+    """To a place where the pictures are not yet, and back again: the first file, byte for byte."""
+    run("relocate", cache, "/data/imagenet", "--output", tmp_path / "there")
+    assert (cache / "trainCache.t7").read_bytes() == (golden / "cache" / "trainCache.t7").read_bytes()
+    assert sorted(os.listdir(tmp_path / "there")) == NAMES
+    run("relocate", tmp_path / "there", "/mnt/raid00/data/imagenet2012", "--output", tmp_path / "back")
+    for name in NAMES:
+        assert (tmp_path / "back" / name).read_bytes() == (golden / "cache" / name).read_bytes()
+
+
+def test_build(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("build", golden / "imagenet", tmp_path / "new", "--samples", 2) == 0
+    assert "Creating train metadata" in capsys.readouterr().out
+    assert sorted(os.listdir(tmp_path / "new")) == NAMES
+    assert run("check", tmp_path / "new") == 0
+    assert run("build", golden / "imagenet", tmp_path / "new") == 0  # all there: nothing to do
+    assert "Loaded mean and std from cache." in capsys.readouterr().out
+
+
+def test_build_that_cannot_write(golden: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert run("build", golden / "imagenet", tmp_path / "file", "--samples", 2) == 1
+    with pytest.raises(XnorNetError, match="--samples is 0"):
+        run("build", golden / "imagenet", tmp_path / "new", "--samples", 0)
