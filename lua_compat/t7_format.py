@@ -98,6 +98,7 @@ class Payload(Enum):
     ELEMENTS = "long n, n objects"
     LONG = "one long"
     GENERATOR = "raw bytes of THGenerator"
+    NOTHING = "nothing"
 
 
 SPECIAL_PAYLOADS = {
@@ -107,6 +108,7 @@ SPECIAL_PAYLOADS = {
     "tds.Vec": Payload.ELEMENTS,
     "tds.AtomicCounter": Payload.LONG,
     "nn.GPU": Payload.TWO_OBJECTS,
+    "torch.Timer": Payload.NOTHING,  # in nn.Profile
 }
 
 DEFAULT_VERSIONS = {

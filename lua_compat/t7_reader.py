@@ -298,7 +298,7 @@ class ObjectReader:
             self._frames.append(PartsFrame(value, value.payload, count))
         elif payload is Payload.LONG:
             (value.payload,) = source.read_longs(1)
-        else:
+        elif payload is Payload.GENERATOR:
             value.payload = source.read_raw(GENERATOR_BYTES)
         return value
 

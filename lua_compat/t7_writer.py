@@ -234,6 +234,8 @@ class ObjectWriter:
         if payload is Payload.LONG:
             sink.write_longs(int(value.payload))
             return None
+        if payload is Payload.NOTHING:
+            return None
         if not isinstance(value.payload, bytes) or len(value.payload) != GENERATOR_BYTES:
             raise T7Error(f"the payload of {value.typename} is {GENERATOR_BYTES} bytes")
         sink.write_raw(value.payload)

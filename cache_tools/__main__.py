@@ -1,0 +1,67 @@
+"""python -m cache_tools COMMAND ...: look into .t7 files, compare, build and convert them.
+
+Each command is a module with two functions: `add_arguments(parser)` declares what it takes, and
+`run(arguments)` does the work and returns the exit code. Only the module of the command that is run is
+imported.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lua_compat.errors import LuaCompatError
+from xnornet_port.errors import XnorNetError
+
+__all__ = ["main"]
+
+
+class Command(NamedTuple):
+    """A command's module and its line in the help."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "inspect": Command("cache_tools.inspect", "show what a .t7 file holds"),
+    "diff": Command("cache_tools.diff", "compare two .t7 files"),
+    "demo-data": Command("cache_tools.demo_data", "make a small real data set from handwritten digits"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 for success, 1 for a failure told in one line, 2 for wrong
+    usage.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in words if word in COMMANDS), None)
+    arguments = build_parser(chosen).parse_args(words)
+    module = importlib.import_module(COMMANDS[arguments.command].module)
+    try:
+        code: int = module.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (LuaCompatError, XnorNetError, OSError) as error:
+        print(f"cache_tools {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    return code
+
+
+def build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser of all commands; only the chosen command's own arguments are declared."""
+    parser = argparse.ArgumentParser(prog="python -m cache_tools", description="Tools for Torch7's files.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        subparser = commands.add_parser(name, help=command.summary, description=command.summary)
+        if name == chosen:
+            importlib.import_module(command.module).add_arguments(subparser)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
