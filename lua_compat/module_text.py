@@ -9,6 +9,8 @@ is shown alone.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from lua_compat.errors import LuaCompatError
 from lua_compat.lua_format import string_format, to_string
 from lua_compat.values import LuaTable, LuaValue, TorchObject
@@ -55,7 +57,7 @@ def pieces_of(value: LuaValue, indent: str, depth: int) -> list[Piece]:
         if name == "nn.MapTable":
             return map_table(value, indent, depth)
         if name in WRAPPERS:
-            return [WRAPPERS[name](value), (children(value)[0], indent, depth)]
+            return [WRAPPERS[name](value), (wrapped_module(value), indent, depth)]
         if name in UNPOOLING:
             return [f"{name} associated to ", (value["pooling"], indent, depth)]
         if name in LEAVES:
@@ -96,6 +98,15 @@ def map_table(module: TorchObject, indent: str, depth: int) -> list[Piece]:
     if child is None:
         return [f"{module.typename} {{ }}"]
     return [f"{module.typename} {{\n{indent}  ", (child, f"{indent}        ", depth), f"\n{indent}}}"]
+
+
+def wrapped_module(module: TorchObject) -> LuaValue:
+    """The module inside a decorator. nn.WeightNorm writes it without its weight, whose size it keeps itself."""
+    child = children(module)[0]
+    if not isinstance(child, TorchObject) or "weight" in child or "weightSize" not in module:
+        return child
+    weight = np.broadcast_to(np.float32(0), tuple(module["weightSize"].tolist()))
+    return TorchObject(child.typename, {**child.fields, "weight": weight}, child.version)
 
 
 def gpu(module: TorchObject) -> str:

@@ -91,6 +91,7 @@ class Reading:
     values: list[LuaValue]
     problem: T7Error | None  # what stopped the reading before the end of the file
     end: int  # the byte after the last object
+    layout: Layout
 
     def is_better_than(self, other: "Reading | None") -> bool:
         """Whether it got further than another: by having an object at all, else by bytes."""
@@ -206,8 +207,8 @@ def read_all(source: Source, name: str) -> Reading:
             end = source.position
     except T7Error as error:
         problem = T7Error(error.problem, file=name, position=error.position, keys=error.keys)
-        return Reading(values, problem, end)
-    return Reading(values, None, end)
+        return Reading(values, problem, end, source.layout)
+    return Reading(values, None, end, source.layout)
 
 
 def reader_for_next(reader: ObjectReader, is_later: bool) -> ObjectReader:
