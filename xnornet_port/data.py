@@ -53,7 +53,12 @@ class MainProcess:
     def batches(self, requests: Sequence[BatchRequest], first: int = 0) -> Iterator[Batch]:
         for request in requests[first:]:
             start = time.perf_counter()
-            inputs = np.empty(self._loader.input_shape(request), dtype=np.float32)
+            try:
+                inputs = np.empty(self._loader.input_shape(request), dtype=np.float32)
+            except (MemoryError, ValueError) as error:  # ValueError: more elements than there are addresses
+                raise XnorNetError(
+                    f"no memory for a batch of {request.size} pictures; use a smaller -batchSize"
+                ) from error
             labels = np.empty(request.size, dtype=np.int64)
             faults = self._loader.fill(request, inputs, labels)
             yield Batch(inputs, labels, faults, time.perf_counter() - start, self._loader.stream.state)

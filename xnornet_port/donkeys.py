@@ -97,8 +97,12 @@ class DonkeyPool:
     def _take(self, k: int, request: BatchRequest) -> Batch:
         worker = k % len(self._donkeys)
         message, descriptor = self._donkeys[worker].take()
-        inputs, labels = attach_shared(descriptor, batch_layout(self._loader, request))
-        os.close(descriptor)
+        try:
+            inputs, labels = attach_shared(descriptor, batch_layout(self._loader, request))
+        except OSError as error:
+            raise XnorNetError(f"no room for a batch of {request.size} pictures ({error.strerror})") from error
+        finally:
+            os.close(descriptor)
         self._streams[worker] = bytes.fromhex(message["stream"])
         faults = tuple(Fault(*fault) for fault in message["faults"])
         return Batch(inputs, labels, faults, message["seconds"], self._streams[worker])

@@ -3,8 +3,11 @@
 The memory is a file that is in no folder: it is gone when the last process that has it open ends, however it ends.
 """
 
+import errno
+import math
 import mmap
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +31,8 @@ def allocate_shared(layout: Layout) -> tuple[int, list[Array]]:
     Raises OSError when there is no room for so much.
     """
     offsets, size = _offsets(layout)
+    if size > sys.maxsize:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     descriptor = _nameless_file()
     try:
         os.ftruncate(descriptor, size)  # memory is taken when it is written to, as with any array
@@ -55,7 +60,7 @@ def _offsets(layout: Layout) -> tuple[Sequence[int], int]:
     offsets, end = [], 0
     for dtype, shape in layout:
         offsets.append(end)
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         end += -(-size // ALIGNMENT) * ALIGNMENT
     return offsets, max(end, 1)
 

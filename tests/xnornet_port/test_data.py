@@ -157,6 +157,17 @@ def test_options_that_do_not_fit(golden: Path) -> None:
         data.train_batches(1, 2)
 
 
+@pytest.mark.parametrize("n_donkeys", [0, 1])
+@pytest.mark.parametrize("batch_size", [2**44, 2**62])
+def test_a_batch_larger_than_memory(golden: Path, n_donkeys: int, batch_size: int) -> None:
+    """2**44 pictures of 602 kB are 2**63 bytes; 2**62 pictures have more bytes than a number in C can count."""
+    with (
+        open_golden(golden, n_donkeys=n_donkeys) as data,
+        pytest.raises(XnorNetError, match=f"no memory for a batch of {batch_size} pictures"),
+    ):
+        next(data.train_batches(1, batch_size))
+
+
 def test_one_picture_at_a_time(golden: Path) -> None:
     with open_golden(golden) as data:
         (batch,) = data.train_batches(1, 1)

@@ -42,10 +42,11 @@ def test_without_memory_files_a_nameless_file_takes_their_place(
     assert os.listdir(tmp_path) == []
 
 
-def test_more_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("count", [1 << 60, 1 << 62])  # 2**62 and 2**64 bytes
+def test_more_than_there_is(count: int) -> None:
     open_files = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else None
     with pytest.raises(OSError, match=r".") as caught:
-        allocate_shared([("<f4", (1 << 60,))])
+        allocate_shared([("<f4", (count,))])
     assert caught.value.strerror
     if open_files is not None:
         assert len(os.listdir("/proc/self/fd")) == open_files  # the descriptor is closed again
