@@ -69,12 +69,13 @@ def read_dataset(path: str) -> Dataset:
 
 def _load(path: str) -> Any:
     try:
+        with open(path, "rb"):
+            pass
         return lua_compat.load(path)
-    except lua_compat.LuaCompatError as error:
-        text = str(error)
-        raise XnorNetError(f"{text if path in text else f'{path}: {text}'}; {REMEDY}") from error
-    except OSError as error:
+    except OSError as error:  # not there, or not ours to read
         raise XnorNetError(f"{path}: cannot be read ({error.strerror})") from error
+    except lua_compat.LuaCompatError as error:
+        raise XnorNetError(f"{error}; {REMEDY}") from error
 
 
 def _damaged(path: str, problem: str) -> XnorNetError:
@@ -84,7 +85,7 @@ def _damaged(path: str, problem: str) -> XnorNetError:
 def _image_path(path: str, fields: TorchObject) -> npt.NDArray[np.int8]:
     """imagePath: a row of characters per picture, each ended by NUL."""
     value = fields.get("imagePath")
-    if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype != np.int8:
+    if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype != np.int8 or not value.size:
         raise _damaged(path, "imagePath is not a matrix of characters (torch.CharTensor)")
     if value[:, -1].any():
         raise _damaged(path, "imagePath has a path without an end")
