@@ -162,8 +162,7 @@ def open_data(
     if n_donkeys < 0:
         raise XnorNetError(f"-nDonkeys is {n_donkeys}, expected 0 or more")
     settings = Preprocessing(image_size, crop_size, scaling_factor, statistics=None)
-    metadata = open_metadata(data, cache, settings, manual_seed, say, progress, n_samples, training)
-    _check_class_count(len(metadata.train.classes), n_classes, metadata.train.folder)
+    metadata = open_metadata(data, cache, settings, manual_seed, say, progress, n_samples, n_classes, training)
     settings = Preprocessing(image_size, crop_size, scaling_factor, metadata.statistics)
     loader = Loader(metadata.train, metadata.test, settings, Generator(manual_seed))
     for number in range(1, n_donkeys + 1):
@@ -172,11 +171,6 @@ def open_data(
     say(f"nClasses: \t{n_classes}")
     say(f"nTest: \t{len(metadata.test)}")
     return DataSource(loader, maker, say)
-
-
-def _check_class_count(found: int, n_classes: int, folder: str) -> None:
-    if found != n_classes:
-        raise XnorNetError(f"-nClasses is {n_classes}, but {folder} has {found} classes; use -nClasses {found}")
 
 
 def _require_positive(option: str, value: int) -> None:

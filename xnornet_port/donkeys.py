@@ -89,7 +89,7 @@ class DonkeyPool:
                     asked += 1
                 yield self._take(k, requests[k])
                 if self._pass != this_pass:
-                    raise RuntimeError("a later pass over the data has begun; this one cannot go on")
+                    raise RuntimeError("this pass cannot go on: a later one has begun, or the workers were closed")
         except (XnorNetError, KeyboardInterrupt):
             self.close()  # a message may be half read
             raise
@@ -113,6 +113,8 @@ class DonkeyPool:
         return min(max(AHEAD_BYTES // largest, count), 2 * count)
 
     def _drop_made_ahead(self, restore_all: bool = False) -> None:
+        if not self._donkeys:
+            raise RuntimeError("the data workers have been closed")
         for donkey, stream in zip(self._donkeys, self._streams, strict=True):
             if donkey.asked or restore_all:
                 while donkey.asked:
@@ -125,6 +127,7 @@ class DonkeyPool:
         for donkey in self._donkeys:
             donkey.stop()
         self._donkeys = []
+        self._pass += 1
 
     def __enter__(self) -> "DonkeyPool":
         return self
@@ -139,20 +142,10 @@ class _Donkey:
     def __init__(self, number: int) -> None:
         self.number = number
         self.asked = 0  # batches asked for and not yet taken
-        self.channel, far = Channel.pair()
         try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "xnornet_port.donkey", str(far.fileno())],
-                pass_fds=[far.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                env=_environment(),
-            )
+            self.channel, self.process = _start_process()
         except OSError as error:
-            self.channel.close()
             raise XnorNetError(f"data worker {number} cannot be started ({error}); try a smaller -nDonkeys") from error
-        finally:
-            far.close()
 
     def ask(self, request: BatchRequest) -> None:
         self.send(request._asdict())
@@ -197,7 +190,20 @@ class _Donkey:
         self.process.wait()
 
 
-def _environment() -> dict[str, str]:
+def _start_process() -> tuple[Channel, "subprocess.Popen[bytes]"]:
     """A worker finds modules where this process does, and computes in one thread."""
     search_path = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    return {**os.environ, "PYTHONPATH": search_path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    channel, far = Channel.pair()
+    with far:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "xnornet_port.donkey", str(far.fileno())],
+                pass_fds=[far.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": search_path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            )
+        except OSError:
+            channel.close()
+            raise
+    return channel, process

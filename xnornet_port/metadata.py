@@ -49,18 +49,23 @@ def open_metadata(
     say: Say,
     progress: Progress = no_progress,
     n_samples: int = MEAN_STD_SAMPLES,
+    n_classes: int | None = None,
     training: bool = True,
 ) -> Metadata:
     """Read, or make and save, what `cache` holds about the pictures in `data`/train and `data`/val.
 
-    With training=False the folder `data`/train may be missing, as long as the caches are there. A cache folder that
-    cannot be written is said in a line and the run goes on. Raises XnorNetError, in one line, for everything else.
+    n_classes: how many classes there must be, if that is known. With training=False the folder `data`/train may be
+    missing, as long as the caches are there. A cache folder that cannot be written is said in a line and the run goes
+    on. Raises XnorNetError, in one line, for everything else.
     """
     if not os.path.isdir(data):
         raise XnorNetError(f"{data}: no such data folder (-data; expected one with the folders train and val)")
     data = data.rstrip("/") or data
     stream = Generator(manual_seed)
     train = _open_train(data, cache, settings, say, progress)
+    if n_classes not in (None, len(train.classes)):
+        found = len(train.classes)
+        raise XnorNetError(f"-nClasses is {n_classes}, but {train.folder} has {found} classes; use -nClasses {found}")
     if training:
         _check_pictures(train, os.path.join(cache, "trainCache.t7"))
     test = _open_test(data, cache, settings, train, stream, say, progress)

@@ -104,7 +104,7 @@ def test_a_pass_left_early_changes_nothing(loader: Loader, pool: DonkeyPool) -> 
     found = [next(left), next(left), next(left)]
     found += list(pool.batches(REQUESTS))
     assert_same(found, made_here(loader, REQUESTS[:3], REQUESTS))
-    with pytest.raises(RuntimeError, match="a later pass over the data has begun"):
+    with pytest.raises(RuntimeError, match="this pass cannot go on: a later one has begun"):
         next(left)
 
 
@@ -195,6 +195,8 @@ def test_closing_ends_busy_workers_at_once(loader: Loader) -> None:
     assert time.monotonic() - start < 2
     assert not any(map(is_running, pids))
     pool.close()  # twice does no harm
+    with pytest.raises(RuntimeError, match="have been closed"):
+        next(pool.batches(REQUESTS))
 
 
 PROGRAM = """
