@@ -4,6 +4,7 @@
 number, tells it what to load from (`pack_work`), and then asks for batches. It ends when the main process does.
 """
 
+import mmap
 import os
 import socket
 import sys
@@ -19,7 +20,7 @@ from xnornet_port.channel import Channel
 from xnornet_port.dataset import Dataset
 from xnornet_port.errors import XnorNetError
 from xnornet_port.preprocessing import ChannelStatistics, Preprocessing
-from xnornet_port.shared_arrays import Layout, allocate_shared, attach_shared
+from xnornet_port.shared_arrays import Layout, allocate_memory, arrays_in, attach_memory, layout_size
 
 __all__ = ["batch_layout", "pack_work"]
 
@@ -32,10 +33,10 @@ def pack_work(loader: Loader) -> tuple[dict[str, Any], int]:
     arrays = [*_dataset_arrays(loader.train), *_dataset_arrays(loader.test)]
     layout = [(array.dtype.str, array.shape) for array in arrays]
     try:
-        descriptor, shared = allocate_shared(layout)
+        descriptor, memory = allocate_memory(layout_size(layout))
     except OSError as error:
         raise XnorNetError(f"no memory to share the paths of the pictures with the workers ({error})") from error
-    for place, array in zip(shared, arrays, strict=True):
+    for place, array in zip(arrays_in(memory, layout), arrays, strict=True):
         place[...] = array
     message = {
         "layout": layout,
@@ -60,7 +61,7 @@ def _receive_work(channel: Channel) -> Loader:
     message, descriptor = channel.receive()
     if descriptor is None:
         raise EOFError
-    arrays = attach_shared(descriptor, message["layout"])
+    arrays = arrays_in(attach_memory(descriptor), message["layout"])
     os.close(descriptor)
     classes = tuple(message["classes"])
     train_folder, test_folder = message["folders"]
@@ -81,31 +82,44 @@ def _dataset(folder: str, classes: tuple[str, ...], arrays: list[np.ndarray[Any,
 
 
 def _serve(channel: Channel, loader: Loader) -> None:
-    """Answer requests one after the other, until the connection ends."""
+    """Answer requests one after the other, until the connection ends.
+
+    A batch goes into a numbered slot of memory, which is used again when the main process is done with what was in it:
+    new memory costs a quarter of the time to load a batch.
+    """
+    slots: dict[int, mmap.mmap] = {}
     while True:
         message, _ = channel.receive()
         if "stream" in message:
             loader.stream.state = bytes.fromhex(message["stream"])
         else:
-            _make_batch(channel, loader, BatchRequest(**message))
+            _make_batch(channel, loader, slots, message)
 
 
-def _make_batch(channel: Channel, loader: Loader, request: BatchRequest) -> None:
+def _make_batch(channel: Channel, loader: Loader, slots: dict[int, mmap.mmap], message: dict[str, Any]) -> None:
     start = time.perf_counter()
+    request, slot = BatchRequest(*message["request"]), message["slot"]
+    layout = batch_layout(loader, request)
+    descriptor = None
     try:
-        descriptor, (inputs, labels) = allocate_shared(batch_layout(loader, request))
-    except OSError as error:
-        channel.send({"error": f"no memory for a batch of {request.size} pictures ({error.strerror})"})
-        return
-    try:
+        if message["new"]:
+            descriptor, slots[slot] = _allocate(layout, request)
+        inputs, labels = arrays_in(slots[slot], layout)
         faults = loader.fill(request, inputs, labels)
-    except XnorNetError as error:
-        channel.send({"error": str(error)})
-    else:
         seconds = time.perf_counter() - start
         channel.send({"faults": faults, "seconds": seconds, "stream": loader.stream.state.hex()}, descriptor)
+    except XnorNetError as error:
+        channel.send({"error": str(error)})
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _allocate(layout: Layout, request: BatchRequest) -> tuple[int, mmap.mmap]:
+    try:
+        return allocate_memory(layout_size(layout))
+    except OSError as error:
+        raise XnorNetError(f"no memory for a batch of {request.size} pictures ({error.strerror})") from error
 
 
 def _main(descriptor: int) -> None:

@@ -5,20 +5,26 @@ batches, whatever the speed of the workers (the original's order is a race: ledg
 """
 
 import math
+import mmap
 import os
 import signal
 import socket
 import subprocess
 import sys
+import weakref
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from lua_compat import Generator
 from xnornet_port.batches import Batch, BatchRequest, Fault, Loader
 from xnornet_port.channel import Channel
 from xnornet_port.donkey import batch_layout, pack_work
 from xnornet_port.errors import XnorNetError
-from xnornet_port.shared_arrays import attach_shared
+from xnornet_port.shared_arrays import Layout, arrays_in, attach_memory, layout_size
 
 __all__ = ["DonkeyPool"]
 
@@ -85,7 +91,8 @@ class DonkeyPool:
             self._drop_made_ahead()
             for k in range(first, len(requests)):
                 while asked < min(len(requests), k + ahead):
-                    self._donkeys[asked % len(self._donkeys)].ask(requests[asked])
+                    size = layout_size(batch_layout(self._loader, requests[asked]))
+                    self._donkeys[asked % len(self._donkeys)].ask(requests[asked], size)
                     asked += 1
                 yield self._take(k, requests[k])
                 if self._pass != this_pass:
@@ -96,13 +103,8 @@ class DonkeyPool:
 
     def _take(self, k: int, request: BatchRequest) -> Batch:
         worker = k % len(self._donkeys)
-        message, descriptor = self._donkeys[worker].take()
-        try:
-            inputs, labels = attach_shared(descriptor, batch_layout(self._loader, request))
-        except OSError as error:
-            raise XnorNetError(f"no room for a batch of {request.size} pictures ({error.strerror})") from error
-        finally:
-            os.close(descriptor)
+        message, slot = self._donkeys[worker].take()
+        inputs, labels = self._donkeys[worker].lend(slot, batch_layout(self._loader, request))
         self._streams[worker] = bytes.fromhex(message["stream"])
         faults = tuple(Fault(*fault) for fault in message["faults"])
         return Batch(inputs, labels, faults, message["seconds"], self._streams[worker])
@@ -118,8 +120,8 @@ class DonkeyPool:
         for donkey, stream in zip(self._donkeys, self._streams, strict=True):
             if donkey.asked or restore_all:
                 while donkey.asked:
-                    _, descriptor = donkey.take()
-                    os.close(descriptor)
+                    _, slot = donkey.take()
+                    donkey.free.append(slot)
                 donkey.send({"stream": stream.hex()})
 
     def close(self) -> None:
@@ -137,19 +139,27 @@ class DonkeyPool:
 
 
 class _Donkey:
-    """One worker process and the connection to it."""
+    """One worker process, the connection to it, and the slots of memory it puts batches into."""
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.asked = 0  # batches asked for and not yet taken
+        self.asked: deque[int] = deque()  # slots of the batches asked for and not yet taken
+        self.free: deque[int] = deque()  # slots nobody uses
+        self._slots: list[mmap.mmap | None] = []
         try:
             self.channel, self.process = _start_process()
         except OSError as error:
             raise XnorNetError(f"data worker {number} cannot be started ({error}); try a smaller -nDonkeys") from error
 
-    def ask(self, request: BatchRequest) -> None:
-        self.send(request._asdict())
-        self.asked += 1
+    def ask(self, request: BatchRequest, size: int) -> None:
+        """Have a batch of `size` bytes made."""
+        if not self.free:
+            self.free.append(len(self._slots))
+            self._slots.append(None)
+        slot = self.free.popleft()
+        memory = self._slots[slot]
+        self.send({"request": request, "slot": slot, "new": memory is None or len(memory) < size})
+        self.asked.append(slot)
 
     def send(self, message: dict[str, Any], descriptor: int | None = None) -> None:
         try:
@@ -158,18 +168,34 @@ class _Donkey:
             raise XnorNetError(self._obituary()) from error
 
     def take(self) -> tuple[dict[str, Any], int]:
-        """The oldest batch asked for: its message and the descriptor of its arrays."""
-        message, descriptor = self.receive()
-        if "error" in message or descriptor is None:
-            raise XnorNetError(f"data worker {self.number}: {message.get('error', 'sent no batch')}")
-        self.asked -= 1
-        return message, descriptor
-
-    def receive(self) -> tuple[dict[str, Any], int | None]:
+        """The oldest batch asked for: its message and its slot."""
         try:
-            return self.channel.receive()
+            message, descriptor = self.channel.receive()
         except (EOFError, OSError) as error:
             raise XnorNetError(self._obituary()) from error
+        if "error" in message:
+            raise XnorNetError(f"data worker {self.number}: {message['error']}")
+        slot = self.asked.popleft()
+        if descriptor is not None:
+            self._slots[slot] = self._attached(descriptor)
+        return message, slot
+
+    def lend(self, slot: int, layout: Layout) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """The inputs and labels in a slot, which is free again when nothing refers to the inputs any more."""
+        memory = self._slots[slot]
+        if memory is None:
+            raise XnorNetError(f"data worker {self.number} sent no memory with its batch")
+        inputs, labels = arrays_in(memory, layout)
+        weakref.finalize(inputs, self.free.append, slot).atexit = False
+        return inputs, labels.copy()
+
+    def _attached(self, descriptor: int) -> mmap.mmap:
+        try:
+            return attach_memory(descriptor)
+        except OSError as error:
+            raise XnorNetError(f"no room for a batch of data worker {self.number} ({error.strerror})") from error
+        finally:
+            os.close(descriptor)
 
     def _obituary(self) -> str:
         """What happened to a worker that no longer answers."""

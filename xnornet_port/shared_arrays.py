@@ -9,13 +9,12 @@ import mmap
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Layout", "allocate_shared", "attach_shared"]
+__all__ = ["Layout", "allocate_memory", "arrays_in", "attach_memory", "layout_size"]
 
 Array = npt.NDArray[Any]
 
@@ -25,27 +24,39 @@ Layout = list[tuple[str, tuple[int, ...]]]
 ALIGNMENT = 64  # bytes; a cache line, and what vector instructions like
 
 
-def allocate_shared(layout: Layout) -> tuple[int, list[Array]]:
-    """New arrays, filled with zeros, and the file descriptor to pass on; the caller closes it.
+def layout_size(layout: Layout) -> int:
+    """Bytes of memory that the arrays need."""
+    return max(sum(_padded_size(dtype, shape) for dtype, shape in layout), 1)
 
-    Raises OSError when there is no room for so much.
+
+def allocate_memory(size: int) -> tuple[int, mmap.mmap]:
+    """New memory of zeros, and the file descriptor to pass on; the caller closes that.
+
+    Raises OSError when there is no room for so much. Memory is taken when it is written to, as with any array.
     """
-    offsets, size = _offsets(layout)
     if size > sys.maxsize:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     descriptor = _nameless_file()
     try:
-        os.ftruncate(descriptor, size)  # memory is taken when it is written to, as with any array
-        return descriptor, _arrays(descriptor, size, layout, offsets)
+        os.ftruncate(descriptor, size)
+        return descriptor, mmap.mmap(descriptor, size)
     except OSError:
         os.close(descriptor)
         raise
 
 
-def attach_shared(descriptor: int, layout: Layout) -> list[Array]:
-    """The arrays in a descriptor from `allocate_shared`. They keep the memory; the caller closes the descriptor."""
-    offsets, size = _offsets(layout)
-    return _arrays(descriptor, size, layout, offsets)
+def attach_memory(descriptor: int) -> mmap.mmap:
+    """The memory behind a descriptor that another process allocated; the caller closes the descriptor."""
+    return mmap.mmap(descriptor, os.fstat(descriptor).st_size)
+
+
+def arrays_in(memory: mmap.mmap, layout: Layout) -> list[Array]:
+    """Arrays at the beginning of `memory`, which live as long as it does and keep it alive."""
+    arrays, offset = [], 0
+    for dtype, shape in layout:
+        arrays.append(np.ndarray(shape, dtype, buffer=memory, offset=offset))
+        offset += _padded_size(dtype, shape)
+    return arrays
 
 
 def _nameless_file() -> int:
@@ -55,19 +66,6 @@ def _nameless_file() -> int:
         return os.dup(file.fileno())
 
 
-def _offsets(layout: Layout) -> tuple[Sequence[int], int]:
-    """Where each array begins, and the size of the whole."""
-    offsets, end = [], 0
-    for dtype, shape in layout:
-        offsets.append(end)
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        end += -(-size // ALIGNMENT) * ALIGNMENT
-    return offsets, max(end, 1)
-
-
-def _arrays(descriptor: int, size: int, layout: Layout, offsets: Sequence[int]) -> list[Array]:
-    memory = mmap.mmap(descriptor, size)
-    return [
-        np.ndarray(shape, dtype, buffer=memory, offset=offset)
-        for (dtype, shape), offset in zip(layout, offsets, strict=True)
-    ]
+def _padded_size(dtype: str, shape: tuple[int, ...]) -> int:
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return -(-size // ALIGNMENT) * ALIGNMENT

@@ -92,6 +92,24 @@ def test_batches_stay_whole_after_the_pool_is_closed(loader: Loader) -> None:
     assert (batches[0].inputs.dtype, batches[0].labels.dtype) == (np.float32, np.int64)
 
 
+def test_memory_is_used_again_only_when_nobody_refers_to_it(loader: Loader, pool: DonkeyPool) -> None:
+    requests = [BatchRequest("train", size) for size in (2, 3, 1, 3)] * 5  # slots must grow and may be too large
+    expected = made_here(loader, requests)
+    kept = []
+    for k, batch in enumerate(pool.batches(requests)):
+        np.testing.assert_array_equal(batch.inputs, expected[k].inputs)
+        if k % 7 == 0:
+            kept.append((k, batch.inputs[-1:]))  # a view of a part
+    del batch
+    for k, view in kept:
+        np.testing.assert_array_equal(view, expected[k].inputs[-1:])
+    # 3 views kept, 2 asked for ahead of each of the 2 workers, 1 in the loop's hands
+    assert sum(len(donkey._slots) for donkey in pool._donkeys) <= len(kept) + 2 * 2 + 2
+    kept.clear()
+    del view
+    assert all(len(donkey.free) == len(donkey._slots) for donkey in pool._donkeys)
+
+
 def test_unreadable_pictures_are_reported(loader: Loader, pool: DonkeyPool) -> None:
     unreadable = [fault for batch in pool.batches([BatchRequest("train", 30)] * 4) for fault in batch.faults]
     assert unreadable  # one picture of 50 is: 120 draws miss it with probability 0.98^120 = 9 %, and with seed 2 do not

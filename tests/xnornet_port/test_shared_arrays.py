@@ -7,29 +7,30 @@ import numpy as np
 import pytest
 
 from xnornet_port import shared_arrays
-from xnornet_port.shared_arrays import allocate_shared, attach_shared
+from xnornet_port.shared_arrays import allocate_memory, arrays_in, attach_memory, layout_size
 
 LAYOUT = [("<f4", (2, 3)), ("|i1", (5,)), ("<i8", (0,)), ("<i8", (4,))]
 
 
 def test_both_sides_see_the_same_memory() -> None:
-    descriptor, arrays = allocate_shared(LAYOUT)
-    others = attach_shared(descriptor, LAYOUT)
+    descriptor, memory = allocate_memory(layout_size(LAYOUT))
+    arrays, others = arrays_in(memory, LAYOUT), arrays_in(attach_memory(descriptor), LAYOUT)
     os.close(descriptor)
     assert [(array.dtype.str, array.shape) for array in others] == LAYOUT
     assert not any(array.any() for array in others)
     for number, array in enumerate(arrays, start=1):
         array[...] = number
     assert [np.unique(array).tolist() for array in others] == [[1], [2], [], [4]]
-    del arrays
+    del arrays, memory
     others[0] += 1  # the memory lives as long as an array on it
     assert (others[0] == 2).all()
 
 
 def test_arrays_are_aligned() -> None:
-    descriptor, arrays = allocate_shared(LAYOUT)
+    descriptor, memory = allocate_memory(layout_size(LAYOUT))
     os.close(descriptor)
-    assert [array.ctypes.data % 64 for array in arrays] == [0, 0, 0, 0]
+    assert [array.ctypes.data % 64 for array in arrays_in(memory, LAYOUT)] == [0, 0, 0, 0]
+    assert layout_size(LAYOUT) == 64 + 64 + 0 + 64
 
 
 def test_without_memory_files_a_nameless_file_takes_their_place(
@@ -46,7 +47,7 @@ def test_without_memory_files_a_nameless_file_takes_their_place(
 def test_more_than_there_is(count: int) -> None:
     open_files = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else None
     with pytest.raises(OSError, match=r".") as caught:
-        allocate_shared([("<f4", (count,))])
+        allocate_memory(layout_size([("<f4", (count,))]))
     assert caught.value.strerror
     if open_files is not None:
         assert len(os.listdir("/proc/self/fd")) == open_files  # the descriptor is closed again
