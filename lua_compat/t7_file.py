@@ -16,8 +16,9 @@ from lua_compat.errors import T7Error
 from lua_compat.t7_ascii_source import AsciiSource
 from lua_compat.t7_format import Layout, Tag
 from lua_compat.t7_identify import what_it_is
+from lua_compat.t7_new_tensors import NewTensorReader
 from lua_compat.t7_reader import ObjectReader
-from lua_compat.t7_source import BinarySource, Source
+from lua_compat.t7_source import BinarySource
 from lua_compat.values import LuaValue
 
 __all__ = ["TrailingDataWarning", "iter_objects", "load", "loads"]
@@ -178,14 +179,15 @@ def read_buffer(
     if not layouts:
         raise T7Error(what_it_is(buffer[:4096]), file=name, position=0)
 
-    def source(layout: Layout) -> Source:
+    def reader(layout: Layout) -> ObjectReader:
         if layout.mode == "ascii":
-            return AsciiSource(buffer[:], layout)
-        return BinarySource(buffer, layout, file, views)
+            return ObjectReader(AsciiSource(buffer[:], layout))
+        new_tensors = None if views else NewTensorReader(buffer, layout)
+        return ObjectReader(BinarySource(buffer, layout, file, views), new_tensors)
 
     best: Reading | None = None
     for layout in layouts:
-        reading = read_all(source(layout), name)
+        reading = read_all(reader(layout), name)
         if reading.problem is None:
             return reading
         if reading.is_better_than(best):
@@ -195,10 +197,10 @@ def read_buffer(
     return best
 
 
-def read_all(source: Source, name: str) -> Reading:
+def read_all(reader: ObjectReader, name: str) -> Reading:
     """The objects up to the end, or up to the first that cannot be read and why."""
+    source = reader.source
     values: list[LuaValue] = []
-    reader = ObjectReader(source)
     end = 0
     try:
         while not values or not source.at_end():
@@ -222,14 +224,14 @@ def reader_for_next(reader: ObjectReader, is_later: bool) -> ObjectReader:
     start = source.position
     if not is_later or reader.next_index() != 1 or 1 not in reader.memo:
         return reader
-    fresh = ObjectReader(source)
+    fresh = ObjectReader(source, reader.new_tensors)
     try:
         fresh.read_object()
         appended = source.at_end() or source.read_int() in set(Tag)
     except (T7Error, struct.error):
         appended = False
     source.position = start
-    return ObjectReader(source) if appended else reader
+    return ObjectReader(source, reader.new_tensors) if appended else reader
 
 
 def warn_of_rest(name: str, reading: Reading) -> None:

@@ -1,8 +1,8 @@
 """From the bytes of one .t7 object to values.
 
-Ports torch7 File.lua (readObject), generic/Tensor.c and generic/Storage.c (read), tds, nn.GPU and cunn's
-DataParallelTable. There is no recursion: containers that are not complete yet wait on a list of frames, so
-depth costs memory only. Nothing from a file is executed.
+Ports torch7 File.lua (readObject), Generator.c, tds, nn.GPU and cunn's DataParallelTable. There is no
+recursion: containers that are not complete yet wait on a list of frames, so depth costs memory only.
+Nothing from a file is executed.
 """
 
 import struct
@@ -11,24 +11,21 @@ from typing import Any
 import numpy as np
 
 from lua_compat.errors import T7Error
+from lua_compat.t7_arrays import ARRAY_CLASSES, read_array
 from lua_compat.t7_format import (
     GENERATOR_BYTES,
-    STORAGE_TYPES,
-    TENSOR_TYPES,
-    ElementType,
     Payload,
     Tag,
     payload_of,
 )
+from lua_compat.t7_new_tensors import NewTensor, NewTensorReader
+from lua_compat.t7_runs import SHORTEST_RUN
 from lua_compat.t7_source import MISSING, Source
 from lua_compat.values import (
-    CudaStorage,
-    CudaTensor,
     IdentityKey,
     LuaFunction,
     LuaTable,
     LuaValue,
-    Storage,
     Tensor,
     TorchObject,
     brief,
@@ -39,15 +36,16 @@ from lua_compat.values import (
 
 __all__ = ["ObjectReader"]
 
-MOST_DIMENSIONS = 64  # NumPy's own limit; Torch7 has none, and nobody came near it
+NUMBER_BYTES = 12  # of a number with its type id, in binary
 LUA_BYTECODE = b"\x1bL"
-UNFINISHED: Any = object()  # in the memo for a tensor or storage whose parts are being read
+# Members of an IntEnum are slow to look up.
+NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, OLDEST_FUNCTION, LEGACY_FUNCTION, FUNCTION = map(int, Tag)
 
 
 class TableFrame:
     """A table (or tds.Hash) whose entries are being read."""
 
-    __slots__ = ("entries", "key", "last_key", "remaining", "table")
+    __slots__ = ("_patience", "_pause", "entries", "key", "last_key", "remaining", "table")
 
     def __init__(self, table: LuaTable, count: int) -> None:
         self.table = table
@@ -55,6 +53,19 @@ class TableFrame:
         self.remaining = count
         self.key: Any = MISSING
         self.last_key: Any = MISSING
+        self._pause = SHORTEST_RUN  # tensors to read one by one before the next try of a run; doubled in vain
+        self._patience = 0
+
+    def is_time_for_run(self) -> bool:
+        """Whether to look for a run of tensors after the one under a number that was just read."""
+        self._patience -= 1
+        return self._patience < 0 and self.remaining > SHORTEST_RUN and type(self.key) in (int, float)
+
+    def note_run(self, taken: int) -> None:
+        """A run of `taken` tensors was read."""
+        self.remaining -= taken
+        self._pause = 1 if taken >= SHORTEST_RUN else min(2 * self._pause, 1 << 12)
+        self._patience = self._pause
 
     def read_run(self, source: Source) -> None:
         """Let the source read what it can in one go."""
@@ -130,8 +141,10 @@ class PartsFrame:
 class ObjectReader:
     """Reads objects from a source, one `read_object` after another, with one memo for all of them."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, new_tensors: NewTensorReader | None = None) -> None:
+        """`new_tensors`, on the same bytes as `source`, makes many small tensors faster."""
         self.source = source
+        self.new_tensors = new_tensors
         self.memo: dict[int, LuaValue] = {}
         self._frames: list[TableFrame | PartsFrame] = []
 
@@ -183,22 +196,37 @@ class ObjectReader:
         """One value; of a container only the shell, with a frame that will fill it."""
         source = self.source
         start = source.position
+        if self.new_tensors is not None:
+            found = self.new_tensors.read(self.memo, start)
+            if found is not None:
+                return self._take_new_tensor(self.new_tensors, found)
         tag = source.read_int()
-        if tag == Tag.NUMBER:
+        if tag in (TORCH, TABLE):
+            return self._read_shared(tag)
+        if tag == NUMBER:
             return source.read_number()
-        if tag == Tag.STRING:
+        if tag == STRING:
             return text_or_bytes(source.read_raw(source.read_int()))
-        if tag == Tag.TORCH or tag == Tag.TABLE:
-            return self._read_shared(tag)
-        if tag == Tag.NIL:
+        if tag == NIL:
             return None
-        if tag == Tag.BOOLEAN:
+        if tag == BOOLEAN:
             return source.read_int() == 1
-        if tag == Tag.FUNCTION or tag == Tag.LEGACY_FUNCTION:
+        if tag in (FUNCTION, LEGACY_FUNCTION):
             return self._read_shared(tag)
-        if tag == Tag.OLDEST_FUNCTION:
+        if tag == OLDEST_FUNCTION:
             return self._read_oldest_function()
         raise T7Error(f"expected a type id from 0 to 8, found {tag}", position=start)
+
+    def _take_new_tensor(self, new_tensors: NewTensorReader, found: NewTensor) -> Tensor:
+        """Go on behind a tensor that was read in one piece, and behind others like it in the same table."""
+        frame, source = self._frames[-1], self.source
+        first = source.position - NUMBER_BYTES  # where the entry begins, if its key is a number
+        source.position = found.end
+        if type(frame) is TableFrame and frame.is_time_for_run():
+            frame.entries[frame.key] = found.tensor  # before the others, for the order of the entries
+            taken, source.position = new_tensors.read_more(self.memo, frame.entries, frame.remaining - 1, first, found)
+            frame.note_run(taken)
+        return found.tensor
 
     def _read_shared(self, tag: int) -> LuaValue:
         """A table, torch object or function: one seen before, or a new one under a new index."""
@@ -207,14 +235,15 @@ class ObjectReader:
         index = source.read_int()
         if index in self.memo:
             value = self.memo[index]
-            if value is UNFINISHED or tag_of(value) != tag:
-                raise T7Error(f"expected {Tag(tag).name} number {index}, but that is another object", position=start)
+            if tag_of(value) != tag:
+                name = Tag(tag).name
+                raise T7Error(f"expected {name} number {index}, but that is another object", position=start)
             return value
-        if tag == Tag.TABLE:
-            count = source.read_int()
-            return self._open_table(self._remember(index, LuaTable()), count)
-        if tag == Tag.TORCH:
+        if tag == TORCH:
             return self._read_torch(index)
+        if tag == TABLE:
+            table = self.memo[index] = LuaTable()
+            return self._open_table(table, source.read_int())
         return self._read_function(index, tag)
 
     def _remember(self, index: int, value: Any) -> Any:
@@ -242,14 +271,14 @@ class ObjectReader:
         start = source.position
         if not self._bytecode_follows():
             known = self.memo.get(number)
-            if type(known) is LuaFunction and known.tag == Tag.OLDEST_FUNCTION:
+            if type(known) is LuaFunction and known.tag == OLDEST_FUNCTION:
                 return known
             source.read_int()
             is_indexed = self._bytecode_follows()
             source.position = start
             if is_indexed:
-                return self._read_function(number, Tag.OLDEST_FUNCTION)
-        function = LuaFunction(source.read_raw(number), tag=Tag.OLDEST_FUNCTION)
+                return self._read_function(number, OLDEST_FUNCTION)
+        function = LuaFunction(source.read_raw(number), tag=OLDEST_FUNCTION)
         self._frames.append(PartsFrame(function, [], 1))
         return function
 
@@ -263,15 +292,10 @@ class ObjectReader:
     def _read_torch(self, index: int) -> LuaValue:
         start = self.source.position
         typename, version = self.source.read_class()
-        element = TENSOR_TYPES.get(typename)
-        if element is not None:
-            self.memo[index] = UNFINISHED
-            tensor = self._read_tensor(element, typename)
-            return self._remember(index, tensor)
-        element = STORAGE_TYPES.get(typename)
-        if element is not None:
-            self.memo[index] = UNFINISHED
-            return self._remember(index, self._read_storage(element, typename))
+        array_class = ARRAY_CLASSES.get(typename)
+        if array_class is not None:
+            array = self.memo[index] = read_array(self.source, self.memo, index, array_class)
+            return array
         try:
             return self._read_instance(index, typename, version)
         except T7Error as error:
@@ -302,83 +326,11 @@ class ObjectReader:
             value.payload = source.read_raw(GENERATOR_BYTES)
         return value
 
-    def _read_storage(self, element: ElementType, typename: str) -> Storage:
-        start = self.source.position
-        (count,) = self.source.read_longs(1)
-        if count < 0:
-            raise T7Error(f"expected the size of a {typename}, found {count}", position=start)
-        is_cuda = typename.startswith("torch.Cuda")
-        return self.source.read_elements(element, count, CudaStorage if is_cuda else Storage)
-
-    def _read_tensor(self, element: ElementType, typename: str) -> Tensor:
-        source = self.source
-        start = source.position
-        ndim = source.read_int()
-        if not 0 <= ndim <= MOST_DIMENSIONS:
-            raise T7Error(f"expected 0 to {MOST_DIMENSIONS} dimensions, found {ndim}", position=start)
-        numbers = source.read_longs(2 * ndim + 1)
-        sizes, strides, offset = numbers[:ndim], numbers[ndim:-1], numbers[-1] - 1
-        storage = self._read_tensor_storage(f"{typename[:-6]}Storage", element)
-        problem = geometry_problem(sizes, strides, offset, storage)
-        if problem:
-            raise T7Error(f"{typename}: {problem}", position=start)
-        kind = CudaTensor if typename.startswith("torch.Cuda") else Tensor
-        if storage is None:
-            return np.ndarray.__new__(kind, sizes or (0,), element.dtype)
-        size = storage.itemsize
-        byte_strides = [stride * size for stride in strides] if ndim else None
-        try:
-            return np.ndarray.__new__(kind, sizes or (0,), storage.dtype, storage, offset * size, byte_strides)
-        except (ValueError, OverflowError) as error:
-            raise T7Error(f"{typename} of size {sizes}, strides {strides}: {error}", position=start) from None
-
-    def _read_tensor_storage(self, expected: str, element: ElementType) -> Storage | None:
-        """The storage of a tensor: nil, one seen before, or a new one; of the tensor's own type."""
-        source = self.source
-        start = source.position
-        tag = source.read_int()
-        if tag == Tag.NIL:
-            return None
-        if tag != Tag.TORCH:
-            raise T7Error(f"expected a {expected}, found an object of type id {tag}", position=start)
-        index = source.read_int()
-        value = self.memo.get(index, MISSING)
-        if value is MISSING:
-            typename, _ = source.read_class()
-            if typename != expected:
-                raise T7Error(f"expected a {expected}, found a {typename}", position=start)
-            self.memo[index] = UNFINISHED
-            value = self.memo[index] = self._read_storage(element, expected)
-        elif not isinstance(value, Storage) or value.typename != expected:
-            raise T7Error(f"expected a {expected}, found another object under number {index}", position=start)
-        return value
-
-
-def geometry_problem(sizes: tuple[int, ...], strides: tuple[int, ...], offset: int, storage: Storage | None) -> str:
-    """Why a tensor does not fit its storage ("" where it does). Torch7 itself does not check this.
-
-    `offset` counts elements from 0.
-    """
-    if any(size < 0 for size in sizes) or any(stride < 0 for stride in strides):
-        return f"expected sizes and strides of 0 or more, found sizes {sizes}, strides {strides}"
-    is_empty = 0 in sizes or not sizes
-    if storage is None:
-        return "" if is_empty else f"expected a storage for sizes {sizes}, found nil"
-    last = offset
-    for size, stride in zip(sizes, strides, strict=True):
-        last += (size - 1) * stride
-    if offset >= 0 and (offset <= storage.size if is_empty else last < storage.size):
-        return ""
-    return (
-        f"expected elements within a storage of {storage.size}, found sizes {sizes}, strides {strides}, "
-        f"offset {offset + 1}"
-    )
-
 
 def tag_of(value: LuaValue) -> int:
     """The type id under which an object in the memo was written."""
     if type(value) is LuaTable:
-        return Tag.TABLE
+        return TABLE
     if type(value) is LuaFunction:
         return value.tag
-    return Tag.TORCH
+    return TORCH

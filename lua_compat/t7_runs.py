@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lua_compat.t7_format import Tag
 from lua_compat.values import EXACT_INTEGERS, LuaValue, text_or_bytes
 
-__all__ = ["SHORTEST_RUN", "EntryShape", "read_run"]
+__all__ = ["SHORTEST_RUN", "EntryShape", "field", "leading_true", "python_numbers", "read_run"]
 
 SHORTEST_RUN = 32  # entries looked at first; doubled while all have the shape
 LONGEST_RUN = 1 << 16
@@ -68,9 +68,7 @@ class Column:
         self._length = length
 
     def _field(self, start: int, code: str) -> npt.NDArray[Any]:
-        """A number that stands at the same place in each row."""
-        dtype = np.dtype(self._order + code)
-        return np.ascontiguousarray(self._rows[:, start : start + dtype.itemsize]).view(dtype)[:, 0]
+        return field(self._rows, start, self._order + code)
 
     def fits(self) -> npt.NDArray[np.bool_]:
         """Which rows have the type, and the length where it is a string."""
@@ -94,6 +92,12 @@ class Column:
             booleans: list[bool] = (self._field(4, "i4")[:count] == 1).tolist()
             return booleans
         return split_strings(self._rows[:count, 8:].tobytes(), self._length, count)
+
+
+def field(rows: npt.NDArray[np.uint8], start: int, code: str) -> npt.NDArray[Any]:
+    """The number that stands at the same place in each row, `code` being its NumPy type."""
+    dtype = np.dtype(code)
+    return np.ascontiguousarray(rows[:, start : start + dtype.itemsize]).view(dtype)[:, 0]
 
 
 def leading_true(flags: npt.NDArray[np.bool_]) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from lua_compat.errors import T7Error
 from lua_compat.t7_format import ElementType, Layout
 from lua_compat.t7_runs import SHORTEST_RUN, EntryShape, read_run
-from lua_compat.values import LuaValue, Storage, lua_number, text_or_bytes
+from lua_compat.values import EXACT_INTEGERS, LuaValue, Storage, lua_number
 
 __all__ = ["MISSING", "BinarySource", "Source", "read_class"]
 
@@ -89,6 +89,7 @@ class BinarySource:
         self._longs: dict[int, struct.Struct] = {}
         self._pair = struct.Struct(f"{order}ii").unpack_from
         self._version_one = struct.pack(f"{order}i3s", 3, b"V 1")
+        self._numbered_string = struct.Struct(f"{order}idii").unpack_from
         self._class_names: dict[bytes, str] = {}
         self._in_file: dict[str, np.dtype[Any]] = {}
 
@@ -145,6 +146,27 @@ class BinarySource:
         self.position = start + 11 + length
         return name, 1
 
+    def _read_numbered_strings(self, entries: dict[Any, LuaValue], count: int, position: int) -> tuple[int, int]:
+        """Read the leading entries whose keys are numbers and whose values are strings, as in lists of names.
+
+        Returns how many there were and where the next entry begins.
+        """
+        buffer, size, read_head = self._buffer, self.size, self._numbered_string
+        done = 0
+        while done < count and position + 20 <= size:
+            key_tag, key, tag, length = read_head(buffer, position)
+            end = position + 20 + length
+            if key_tag != 1 or tag != 2 or length < 0 or end > size or not key.is_integer():
+                break
+            raw = buffer[position + 20 : end]
+            try:
+                entries[lua_number(key + 0.0)] = raw.decode()
+            except UnicodeDecodeError:
+                entries[lua_number(key + 0.0)] = raw
+            position = end
+            done += 1
+        return done, position
+
     def read_elements(self, element: ElementType, count: int, kind: type[Storage]) -> Storage:
         dtype = self._in_file.get(element.name) or self._type_in_file(element)
         start = self.position
@@ -189,28 +211,32 @@ class BinarySource:
         something else, that key (else MISSING). The generic reader goes on from there.
         """
         buffer, size, read_pair, read_double = self._buffer, self.size, self._pair, self._double
-        patience = 0  # entries to read one by one before the next try of a run
-        while count:
-            position = self.position
-            if position + 8 > size:
-                break
+        position = self.position  # self.position follows behind: after whole keys and whole values
+        pause = SHORTEST_RUN  # entries to read one by one before the next try of a run; doubled in vain
+        patience = 0
+        key: Any
+        while count and position + 12 <= size:
             key_tag, key_length = read_pair(buffer, position)
-            key: Any
             if key_tag == 2:
                 start, position = position + 8, position + 8 + key_length
                 if not start <= position <= size:
                     break
-                key = text_or_bytes(buffer[start:position])
+                raw = buffer[start:position]
+                try:
+                    key = raw.decode()
+                except UnicodeDecodeError:
+                    key = raw
             elif key_tag == 1:
                 (key,) = read_double(buffer, position + 4)
                 position, key_length = position + 12, 0
-                if key != key:
+                if key.is_integer() and -EXACT_INTEGERS < key < EXACT_INTEGERS:
+                    key = int(key)
+                elif key != key:
                     break
-                key = lua_number(key + 0.0)
             else:
                 break
             self.position = position
-            if position + 8 > size:
+            if position + 12 > size:
                 return count, key
             tag, length = read_pair(buffer, position)
             if tag == 1:
@@ -220,7 +246,10 @@ class BinarySource:
                 start, position = position + 8, position + 8 + length
                 if not start <= position <= size:
                     return count, key
-                entries[key] = text_or_bytes(buffer[start:position])
+                try:
+                    entries[key] = buffer[start:position].decode()
+                except UnicodeDecodeError:
+                    entries[key] = buffer[start:position]
             elif tag == 5:
                 entries[key] = length == 1
                 position, length = position + 8, 0
@@ -229,9 +258,16 @@ class BinarySource:
             self.position = position
             count -= 1
             patience -= 1
+            if tag == 2 and key_tag == 1 and patience >= 0:
+                taken, position = self._read_numbered_strings(entries, min(count, patience), position)
+                self.position = position
+                count -= taken
+                patience -= taken
             if patience < 0 and count >= SHORTEST_RUN:
                 shape = EntryShape(key_tag, key_length, tag, length)
-                taken, self.position = read_run(buffer, position, self._order, shape, count, entries)
+                taken, position = read_run(buffer, position, self._order, shape, count, entries)
+                self.position = position
                 count -= taken
-                patience = 0 if taken >= SHORTEST_RUN else 2 * SHORTEST_RUN
+                pause = 1 if taken >= SHORTEST_RUN else min(2 * pause, 1 << 12)
+                patience = pause
         return count, MISSING

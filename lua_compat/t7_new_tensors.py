@@ -1,0 +1,198 @@
+"""The short way to read a small tensor that lies on a storage of its own, all in one piece.
+
+Files with many small tensors consist of little else. What this reader finds it reads just as
+`t7_arrays.read_array` does; whatever is out of the ordinary, broken included, it leaves to that one.
+"""
+
+import struct
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lua_compat.t7_arrays import ARRAY_CLASSES, MOST_DIMENSIONS
+from lua_compat.t7_format import Layout
+from lua_compat.t7_runs import SHORTEST_RUN, field, leading_true, python_numbers
+from lua_compat.values import LuaValue, Storage, Tensor
+
+__all__ = ["NewTensorReader"]
+
+SMALL_BYTES = 1 << 16
+BLOCK_BYTES = 1 << 20  # tensors read together share memory, so one kept alive keeps at most this much
+TORCH = 4
+
+
+class TensorHeader(NamedTuple):
+    """What follows from a tensor's class name."""
+
+    kind: type[Any]
+    storage_kind: type[Any]
+    dtype: np.dtype[Any]
+    storage_header: bytes  # version and class name of its storage
+
+
+class NewTensorReader:
+    """Reads new tensors from the bytes of one binary file of the machine's own byte order."""
+
+    def __init__(self, buffer: Any, layout: Layout) -> None:
+        self._buffer = buffer
+        self._view = memoryview(buffer)
+        self._order = order = "<" if layout.byte_order == "little" else ">"
+        code = "q" if layout.long_size == 8 else "i"
+        self._pair = struct.Struct(f"{order}ii").unpack_from
+        self._head = struct.Struct(f"{order}iii3si").unpack_from
+        self._int = struct.Struct(f"{order}i").unpack_from
+        self._long = struct.Struct(f"{order}{code}")
+        self._shapes = [struct.Struct(f"{order}{2 * ndim + 1}{code}ii") for ndim in range(MOST_DIMENSIONS + 1)]
+        self._headers = tensor_headers(order)
+
+    def read(self, memo: dict[int, LuaValue], position: int) -> "NewTensor | None":
+        """The new tensor at `position`, entered in the memo with its storage; else None."""
+        buffer = self._buffer
+        first = position
+        try:
+            tag, index, _, version, length = self._head(buffer, position)
+            if tag != TORCH or version != b"V 1" or index in memo:
+                return None
+            start = position + 19
+            position = start + length
+            header = self._headers.get(buffer[start:position]) if length > 0 else None
+            if header is None:
+                return None
+            (ndim,) = self._int(buffer, position)
+            if not 0 < ndim <= MOST_DIMENSIONS:
+                return None
+            shape = self._shapes[ndim]
+            *numbers, offset, tag, storage_index = shape.unpack_from(buffer, position + 4)
+            start = position + 4 + shape.size
+            position = start + len(header.storage_header)
+            if tag != TORCH or storage_index in memo or buffer[start:position] != header.storage_header:
+                return None
+            (count,) = self._long.unpack_from(buffer, position)
+        except struct.error:
+            return None
+        data = position + self._long.size
+        end = data + count * header.dtype.itemsize
+        sizes, strides = numbers[:ndim], numbers[ndim:]
+        if not data <= end <= min(len(buffer), data + SMALL_BYTES) or index == storage_index:
+            return None
+        if not fits(sizes, strides, offset, count):
+            return None
+        storage = np.ndarray.__new__(header.storage_kind, (count,), header.dtype, bytearray(self._view[data:end]))
+        geometry = Geometry(header, sizes, strides, offset - 1)
+        memo[storage_index] = storage
+        memo[index] = tensor = geometry.tensor_on(storage)
+        return NewTensor(tensor, geometry, end, start - 4 - first, data - first)
+
+    def read_more(
+        self, memo: dict[int, LuaValue], entries: dict[Any, LuaValue], most: int, first: int, found: "NewTensor"
+    ) -> tuple[int, int]:
+        """Read up to `most` table entries that differ from the entry at `first`, a number and the tensor
+        `found`, in their keys, memo numbers and elements only. Returns how many there were and where the
+        next entry begins.
+        """
+        position = found.end
+        stride = position - first
+        fixed = np.ones(stride, np.bool_)
+        for start, end in ((4, 12), (16, 20), (12 + found.storage_index_at, 16 + found.storage_index_at)):
+            fixed[start:end] = False
+        fixed[12 + found.data_at :] = False
+        pattern = np.frombuffer(self._buffer, np.uint8, stride, first)[fixed]
+        done, wanted = 0, SHORTEST_RUN
+        while done < most:
+            looked_at = min(wanted, most - done, (len(self._buffer) - position) // stride)
+            rows = np.frombuffer(self._buffer, np.uint8, looked_at * stride, position).reshape(looked_at, stride)
+            keys = field(rows, 4, f"{self._order}f8")
+            alike = (rows[:, fixed] == pattern).all(axis=1) & ~np.isnan(keys)
+            taken = leading_true(alike)
+            if not self._add_tensors(memo, entries, rows[:taken], keys[:taken], found):
+                break
+            position += taken * stride
+            done += taken
+            if taken < wanted:
+                break
+            wanted = max(SHORTEST_RUN, min(2 * wanted, BLOCK_BYTES // stride))
+        return done, position
+
+    def _add_tensors(
+        self,
+        memo: dict[int, LuaValue],
+        entries: dict[Any, LuaValue],
+        rows: npt.NDArray[np.uint8],
+        keys: npt.NDArray[Any],
+        found: "NewTensor",
+    ) -> bool:
+        """Make the tensors of a block of entries; False, and nothing made, where their numbers are not all
+        new.
+        """
+        indices = field(rows, 16, f"{self._order}i4").tolist()
+        storage_indices = field(rows, 12 + found.storage_index_at, f"{self._order}i4").tolist()
+        new = {*indices, *storage_indices}
+        if len(new) < 2 * len(rows) or not memo.keys().isdisjoint(new):
+            return False
+        header = found.geometry.header
+        elements = np.ascontiguousarray(rows[:, 12 + found.data_at :]).view(header.dtype)
+        storages = [row.view(header.storage_kind) for row in elements]
+        tensors = [found.geometry.tensor_on(storage) for storage in storages]
+        memo.update(zip(storage_indices, storages, strict=True))
+        memo.update(zip(indices, tensors, strict=True))
+        entries.update(zip(python_numbers(keys + 0.0), tensors, strict=True))
+        return True
+
+
+class Geometry:
+    """How a tensor lies on its storage."""
+
+    __slots__ = ("byte_strides", "header", "offset", "sizes")
+
+    def __init__(self, header: TensorHeader, sizes: list[int], strides: list[int], offset: int) -> None:
+        """`offset` counts from 0."""
+        itemsize = header.dtype.itemsize
+        self.header = header
+        self.sizes = sizes
+        self.offset = offset * itemsize
+        self.byte_strides = [stride * itemsize for stride in strides]
+
+    def tensor_on(self, storage: Storage) -> Tensor:
+        header = self.header
+        if len(self.sizes) == 1 and self.sizes[0] == storage.size and self.byte_strides[0] == storage.itemsize:
+            tensor: Tensor = storage.view(header.kind)
+            return tensor
+        shape, strides = self.sizes, self.byte_strides
+        tensor = np.ndarray.__new__(header.kind, shape, header.dtype, storage, self.offset, strides)
+        return tensor
+
+
+class NewTensor(NamedTuple):
+    """A tensor that was read, and where its parts stand, counted from its beginning."""
+
+    tensor: Tensor
+    geometry: Geometry
+    end: int  # the byte after it in the file
+    storage_index_at: int
+    data_at: int
+
+
+def tensor_headers(order: str) -> dict[bytes, TensorHeader]:
+    """What follows from each class name, for the types whose elements can stand as they are."""
+    headers = {}
+    for name, tensor in ARRAY_CLASSES.items():
+        storage = tensor.storage
+        if storage is None or storage.element.name == "Long":  # the size of longs varies
+            continue
+        if storage.element.dtype.newbyteorder("<" if order == "<" else ">") != storage.element.dtype:
+            continue
+        raw = storage.typename.encode("ascii")
+        storage_header = struct.pack(f"{order}i3si", 3, b"V 1", len(raw)) + raw
+        headers[name.encode("ascii")] = TensorHeader(tensor.kind, storage.kind, storage.element.dtype, storage_header)
+    return headers
+
+
+def fits(sizes: list[int], strides: list[int], offset: int, count: int) -> bool:
+    """Whether a tensor has elements and all of them in its storage. `offset` counts from 1."""
+    last = offset
+    for size, stride in zip(sizes, strides, strict=True):
+        if size < 1 or not 0 <= stride <= count:
+            return False
+        last += (size - 1) * stride
+    return offset >= 1 and last <= count
