@@ -39,8 +39,9 @@ class Binarizer:
         """Training's preparation, which stays: w -= mean over input channels per kernel position, then to [-1, 1]."""
         with torch.no_grad():
             for convolution in self.convolutions:
-                for weight in _chunks(convolution.weight):
-                    weight.sub_(weight.mean(dim=1, keepdim=True)).clamp_(-1, 1)
+                mean = _mean_over_inputs(convolution.weight)
+                for weight, part in zip(_chunks(convolution.weight), _chunks(mean, convolution.weight), strict=True):
+                    weight.sub_(part).clamp_(-1, 1)
 
     @contextmanager
     def binary_weights(self) -> Iterator[None]:
@@ -112,12 +113,40 @@ def has_mean_centred_weights(network: nn.Module) -> bool:
     return bool(convolutions) and all(_is_centred(convolution.weight.detach()) for convolution in convolutions)
 
 
-def _chunks(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The tensor a few filters at a time on the CPU, whole on a GPU; views, so that in-place work stays."""
+def _mean_over_inputs(weight: torch.Tensor) -> torch.Tensor:
+    """Mean over the input channels, (O, 1, kH, kW).
+
+    On the CPU in THTensor_(mean)'s order, for the sign of a weight next to its mean depends on the last bit: channel
+    after channel in float, or in double where the channels lie side by side in memory (1x1 kernels).
+    """
+    n_inputs = weight.shape[1]
+    if weight.device.type != "cpu":
+        return weight.mean(dim=1, keepdim=True)
+    if weight[0, 0].numel() == 1:
+        return weight.sum(dim=1, keepdim=True, dtype=torch.float64).to(weight.dtype).div_(n_inputs)
+    total = weight[:, 0].clone()
+    for channel in range(1, n_inputs):
+        total += weight[:, channel]
+    return total.div_(n_inputs).unsqueeze(1)
+
+
+def _mean_magnitude(magnitude: torch.Tensor) -> torch.Tensor:
+    """alpha (O) of |W|: sums over kW, kH and I in double, each rounded to float, as norm(1, 4):sum(3):sum(2) in Lua."""
+    total = magnitude
+    for dimension in (3, 2, 1):
+        total = total.sum(dim=dimension, dtype=torch.float64).to(magnitude.dtype)
+    return total.div_(magnitude[0].numel())
+
+
+def _chunks(tensor: torch.Tensor, like: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
+    """The tensor a few filters at a time on the CPU, whole on a GPU; views, so that in-place work stays.
+
+    As many filters at a time as of `like`, where the two are gone through together.
+    """
     if tensor.device.type != "cpu":
         yield tensor
         return
-    step = max(1, _CHUNK_ELEMENTS // max(1, tensor[0].numel()))
+    step = max(1, _CHUNK_ELEMENTS // max(1, (tensor if like is None else like)[0].numel()))
     bounds = [*range(0, tensor.shape[0], step), tensor.shape[0]]
     for start, end in pairwise(bounds):
         yield tensor[start:end]
@@ -131,7 +160,7 @@ def _binarize_into(weight: torch.Tensor, binary: torch.Tensor) -> tuple[torch.Te
     scales, largest = [], []
     for latent, target in zip(_chunks(weight), _chunks(binary), strict=True):
         magnitude = torch.abs(latent, out=target)
-        alpha = magnitude.sum(dim=(1, 2, 3)).div_(latent[0].numel())
+        alpha = _mean_magnitude(magnitude)
         largest.append(magnitude.amax())
         torch.sign(latent, out=target).mul_(alpha.view(-1, 1, 1, 1))
         scales.append(alpha)

@@ -37,9 +37,9 @@ def _run(argv: list[str]) -> int:
         print(help_text())
         return 0
     options = parse_options(argv)
-    from xnornet_port.report import (
-        Report,
-    )  # PyTorch only after the options are right: -help and errors come at once
+
+    # PyTorch only after the options are right, so that -help and mistakes answer at once
+    from xnornet_port.report import Report
     from xnornet_port.run import run
 
     report = Report(quiet=options.quiet)

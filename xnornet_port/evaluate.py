@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from xnornet_port.batches import Batch
 from xnornet_port.binarization import Binarizer
-from xnornet_port.data import Batch
 from xnornet_port.metrics import Scores, ScoreSum, batch_scores
 
 __all__ = ["Evaluation", "evaluate"]

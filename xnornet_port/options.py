@@ -21,7 +21,7 @@ __all__ = ["NET_TYPES", "Options", "help_text", "option_lines", "parse_options",
 NET_TYPES = ("alexnet", "alexnetxnor")
 OPTIM_TYPES = ("sgd", "adam", "adamax")
 DEVICES = ("auto", "cpu", "cuda")
-BACKENDS = ("cudnn", "cunn", "ccn2", "nn", "xnor")
+BACKENDS = ("cudnn", "cunn", "ccn2", "nn")
 
 PROGRAM = "main.py"
 NO_EFFECT = "no effect, accepted for old command lines"
@@ -44,7 +44,7 @@ ORIGINAL_OPTIONS = (
     Row("manualSeed", 2, "seed of weights, dropout and data"),
     Row("GPU", 1, "which GPU, counted from 1"),
     Row("nGPU", 1, "number of GPUs"),
-    Row("backend", "cudnn", "cudnn, cunn, ccn2, nn: all the same here; xnor: test with the packed binary kernels"),
+    Row("backend", "cudnn", "cudnn, cunn, ccn2 or nn: all the same here"),
     Row("nDonkeys", 8, "worker processes that read pictures; 0: none, and the original's random stream"),
     Row("imageSize", 256, "pixels of a picture's shorter side after scaling"),
     Row("cropSize", 224, "pixels of the side of the square cut out for the network"),

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from lua_compat.logger import Logger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lua_compat.logger import Logger
 from lua_compat.lua_format import string_format
 from xnornet_port.metrics import Scores
 from xnornet_port.train import TrainedBatch

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lua_compat.module_text import module_text
 from torch import nn
 
+import lua_compat
 from lua_compat.generator import Generator
 from lua_compat.lua_format import table_text
+from lua_compat.module_text import module_text
 from lua_compat.nn import ClassNLLCriterion, from_torch, set_generator
 from lua_compat.optim import SGD, Adam
 from xnornet_port.binarization import Binarizer, has_binary_weights, has_mean_centred_weights
@@ -35,6 +36,7 @@ from xnornet_port.model import build_model, check_classes, load_model, load_para
 from xnornet_port.options import Options
 from xnornet_port.report import Report
 from xnornet_port.schedule import regime_of
+from xnornet_port.summation import convolution_sums
 from xnornet_port.train import GradientRule, TrainedEpoch, train_epoch
 
 __all__ = ["run"]
@@ -69,10 +71,14 @@ def run(options: Options, report: Report) -> int:
     set_generator(network, Generator(options.manual_seed))
     _describe(network, options, report)
     folder = _make_folder(Path(options.save))
-    with stop_on_interrupt(report.warn) as should_stop, _open_data(options, report) as data:
+    with (
+        stop_on_interrupt(report.warn) as should_stop,
+        _open_data(options, report) as data,
+        convolution_sums(network, device),
+    ):
         report.open_logs(folder)
-        _write_record(folder, options, device)
-        _check_batch_size(options, network, data.n_test)
+        _write_record(folder, options, data.classes, device)
+        _check_batch_size(options, network, data)
         if options.test_only:
             return _test_only(options, network, device, data, report, should_stop)
         training = _prepare_training(options, network, device, report)
@@ -104,6 +110,8 @@ def _make_network(options: Options, report: Report) -> nn.Module:
         report.say(f"Loading model from file: {options.retrain}")
         network = load_model(options.retrain)
         check_classes(network, options.n_classes, options.retrain)
+        if options.load_params != "none":
+            report.warn(f"-loadParams {options.load_params} has no effect with -retrain")
         return network
     report.say(f"=> Creating model from file: models/{options.net_type}.lua")
     network = build_model(options.net_type, options.n_classes, options.dropout, options.manual_seed)
@@ -146,11 +154,13 @@ def _open_data(options: Options, report: Report) -> DataSource:
         manual_seed=options.manual_seed,
         say=report.say,
         progress=report.progress,
+        training=not options.test_only,
     )
 
 
-def _write_record(folder: Path, options: Options, device: torch.device) -> None:
-    """options.json: what was run, with what, so that it can be run again."""
+def _write_record(folder: Path, options: Options, classes: list[str], device: torch.device) -> None:
+    """classes.t7, and options.json: what was run, with what, so that it can be run again."""
+    lua_compat.save(folder / "classes.t7", classes)
     record = {
         "options": options.as_table(),
         "command": sys.argv,
@@ -164,12 +174,8 @@ def _write_record(folder: Path, options: Options, device: torch.device) -> None:
     (folder / "options.json").write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def _check_batch_size(options: Options, network: nn.Module, n_test: int) -> None:
-    if options.batch_size > n_test and not options.test_all:
-        raise XnorNetError(
-            f"-batchSize {options.batch_size} is larger than the test set of {n_test} pictures: no full batch "
-            f"to test on; use -batchSize {n_test} or less, or add -testAll"
-        )
+def _check_batch_size(options: Options, network: nn.Module, data: DataSource) -> None:
+    data.n_test_batches(options.batch_size, options.test_all)  # refuses before hours of training what cannot be tested
     normalized = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     if options.batch_size == 1 and not options.test_only and normalized:
         raise XnorNetError("-batchSize 1: batch normalisation cannot train on one picture; use 2 or more")

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from xnornet_port.batches import Batch
 from xnornet_port.binarization import Binarizer
-from xnornet_port.data import Batch
 from xnornet_port.metrics import Scores, ScoreSum, batch_scores
 
 __all__ = ["GradientRule", "TrainedBatch", "TrainedEpoch", "train_batch", "train_epoch"]

@@ -150,7 +150,7 @@ def test_run_folder_names() -> None:
 def test_the_ports_options_leave_the_folder_name_alone() -> None:
     typed = "-device cpu -testAll -latentWeights -quiet"
     assert Path(parse(typed).save).parent == Path(parse("").save).parent
-    assert Path(parse("-backend xnor").save).parent == Path("cache/alexnet,backend=xnor")
+    assert Path(parse("-backend cunn").save).parent == Path("cache/alexnet,backend=cunn")
     assert option_lines(typed.split()) == option_lines([])
 
 
@@ -199,7 +199,7 @@ def test_options_are_frozen() -> None:
         ("-optimType adm", "-optimType adm: expected one of sgd, adam, adamax; did you mean adam?"),
         ("-device gpu", "-device gpu: expected one of auto, cpu, cuda"),
         ("-device CUDA", "-device CUDA: expected one of auto, cpu, cuda; did you mean cuda?"),
-        ("-backend xnr", "-backend xnr: expected one of cudnn, cunn, ccn2, nn, xnor; did you mean xnor?"),
+        ("-backend cudn", "-backend cudn: expected one of cudnn, cunn, ccn2, nn; did you mean cudnn?"),
         ("-retrain gone.t7", "-retrain gone.t7: file not found"),
         ("-loadParams gone.t7", "-loadParams gone.t7: file not found"),
         ("-optimState gone.t7", "-optimState gone.t7: file not found"),
@@ -227,7 +227,7 @@ def test_command_lines_that_torch_refuses(text: str, message: str) -> None:
         parse(text)
 
 
-@pytest.mark.parametrize("backend", ["cudnn", "ccn2", "cunn", "nn", "xnor"])
+@pytest.mark.parametrize("backend", ["cudnn", "ccn2", "cunn", "nn"])
 def test_backends(backend: str) -> None:
     assert parse(f"-backend {backend}").backend == backend
 
