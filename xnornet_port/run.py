@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import nn
 
-import lua_compat
 from lua_compat.generator import Generator
 from lua_compat.lua_format import table_text
 from lua_compat.module_text import module_text
@@ -29,6 +28,7 @@ from xnornet_port.checkpoint import (
     save_epoch,
 )
 from xnornet_port.data import DataSource, open_data
+from xnornet_port.dataset_cache import write_classes
 from xnornet_port.errors import XnorNetError
 from xnornet_port.evaluate import evaluate
 from xnornet_port.interrupt import stop_on_interrupt
@@ -160,7 +160,7 @@ def _open_data(options: Options, report: Report) -> DataSource:
 
 def _write_record(folder: Path, options: Options, classes: list[str], device: torch.device) -> None:
     """classes.t7, and options.json: what was run, with what, so that it can be run again."""
-    lua_compat.save(folder / "classes.t7", classes)
+    write_classes(str(folder / "classes.t7"), classes)
     record = {
         "options": options.as_table(),
         "command": sys.argv,

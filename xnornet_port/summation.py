@@ -32,12 +32,13 @@ def convolution_sums(network: nn.Module, device: torch.device) -> AbstractContex
 
 @contextmanager
 def _unfold_and_multiply() -> Iterator[None]:
-    was_enabled = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = False
+    onednn = torch.backends.mkldnn
+    was_enabled = bool(onednn.enabled)
+    onednn.enabled = False  # type: ignore[assignment]  # its stub takes the property for a plain object
     try:
         yield
     finally:
-        torch.backends.mkldnn.enabled = was_enabled
+        onednn.enabled = was_enabled  # type: ignore[assignment]
 
 
 class _WholeInputAsProduct(TorchFunctionMode):

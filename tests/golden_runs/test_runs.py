@@ -260,7 +260,7 @@ def test_initial_weights_of_the_full_network_are_bit_equal(golden: Path) -> None
 
 
 @pytest.mark.parametrize("log", ["train.log", "test.log"])
-@pytest.mark.parametrize("name", ("bwn_sgd", "bwn_regime", *TEST_ONLY))
+@pytest.mark.parametrize("name", ["bwn_sgd", "bwn_regime", *TEST_ONLY])
 def test_logs_are_torch7s(run: Run, golden: Path, name: str, log: str) -> None:
     """Same columns (their order is any in Lua), same rows; losses as far as the runs agree."""
     ours, theirs = (read_log(folder / log) for folder in (run(name).folder, golden / "runs" / name))
