@@ -1,0 +1,81 @@
+"""`cache_tools plot`: the curves of one or more runs, from their train.log and test.log, as a PNG picture."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lua_compat.logger import read_log
+from xnornet_port.errors import XnorNetError
+
+__all__ = ["add_arguments", "run"]
+
+EXAMPLES = """examples:
+  python -m cache_tools plot cache/alexnetxnor,batchSize=8/SatNov2120:06:012026
+  python -m cache_tools plot run1 run2 --output compare.png
+"""
+
+
+class Panel(NamedTuple):
+    """One set of axes: its title, and the columns of train.log and test.log (as the original names them)."""
+
+    title: str
+    train: str
+    test: str
+
+
+PANELS = (
+    Panel("loss", "avg loss (train set)", "avg loss (test set)"),
+    Panel("top-1, %", "% top1 accuracy (train set)", "% top1 accuracy (test set) "),
+    Panel("top-5, %", "% top5 accuracy (train set)", "% top5 accuracy (test set) "),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUNDIR", help="folder of a run, with train.log or test.log"
+    )
+    parser.add_argument("--output", type=Path, help="the picture (default: curves.png in the first run's folder)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw, say where the picture is, return 0. Raises XnorNetError for a folder without logs."""
+    output: Path = arguments.output or arguments.runs[0] / "curves.png"
+    curves = [read_curves(folder) for folder in arguments.runs]
+    figure = draw(arguments.runs, curves)
+    figure.savefig(output, dpi=120)
+    print(output)
+    return 0
+
+
+def read_curves(folder: Path) -> dict[str, list[float]]:
+    """The columns of a run's two logs by name; a run that was only tested has no training log."""
+    logs = [folder / name for name in ("train.log", "test.log") if (folder / name).is_file()]
+    if not logs:
+        raise XnorNetError(f"{folder}: neither train.log nor test.log is there; give the folder of a run")
+    return {name: values for log in logs for name, values in read_log(log).items()}
+
+
+def draw(folders: list[Path], curves: list[dict[str, list[float]]]) -> Any:
+    """A matplotlib figure: a panel each for loss, top-1 and top-5, test as a full line, training dashed."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise XnorNetError("plot needs matplotlib: pip install matplotlib==3.11.2") from error
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+        for color, (folder, columns) in enumerate(zip(folders, curves, strict=True)):
+            label = f"{folder.parent.name}/{folder.name}"[-40:] + " " if len(folders) > 1 else ""
+            for column, style, part in ((panel.test, "-", "test"), (panel.train, "--", "training")):
+                values = columns.get(column, [])
+                axes.plot(range(1, len(values) + 1), values, style, color=f"C{color}", marker="o", markersize=4,
+                          label=label + part)  # fmt: skip
+        axes.set_title(panel.title)
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure
