@@ -64,9 +64,13 @@ class _Torch7Optimizer(Optimizer):
     def from_t7(self, table: LuaTable) -> None:
         """Take options and state from a table as `to_t7` or real Torch7 wrote it.
 
-        Raises OptimStateError where a vector has another length than the parameters, or an option is no number.
+        Raises OptimStateError where a vector has another length than the parameters, an option is no number, or the
+        table has nothing of an optimiser.
         """
         group = self._only_group()
+        known = [*(key for key, _ in self._CONFIG.values()), *self._VECTORS.values(), self._COUNTER[1]]
+        if not any(key in table for key in known):
+            raise OptimStateError(f"no optimiser state: none of {', '.join(known)} is there")
         for name, (key, default) in self._CONFIG.items():
             group[name] = _option(table, key, default)
         counter, counter_key = self._COUNTER

@@ -1,8 +1,8 @@
 """The demo behind `scripts/demo`: data, training, test, reload, and what came of it as a table and a picture.
 
-Every step is a command of README that could be typed by hand; each is shown before it runs. The network is the full
-alexnetxnor, the pictures are scikit-learn's handwritten digits in ImageNet's layout. Exit code 1 if the reloaded network
-does not give the figures of the trained one.
+Every step is a command that could be typed by hand; each is shown before it runs. The network is the full alexnetxnor,
+the pictures are scikit-learn's handwritten digits in ImageNet's layout. Exit code 1 if the reloaded network does not
+give the figures of the trained one.
 """
 
 from __future__ import annotations

@@ -104,6 +104,12 @@ def test_an_option_that_is_no_number_is_refused() -> None:
         optimizer.from_t7(LuaTable({"learningRate": "fast"}))
 
 
+def test_a_table_of_something_else_is_refused() -> None:
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(3))])
+    with pytest.raises(OptimStateError, match="no optimiser state: none of learningRate"):
+        optimizer.from_t7(LuaTable(["n01440764", "n02119789"]))
+
+
 def test_two_groups_do_not_fit_one_table() -> None:
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))]}, {"params": [torch.nn.Parameter(torch.zeros(1))]}]
     with pytest.raises(OptimStateError, match="has one group of parameters, this has 2"):
