@@ -138,8 +138,9 @@ class Wanted:
         order = self.byte_order or guess_byte_order(head)
         if order is None:
             return []
-        sizes = [self.long_size] if self.long_size else [8, 4]
-        return [Layout("binary", size, order) for size in sizes]
+        if self.long_size:
+            return [Layout("binary", self.long_size, order)]
+        return [Layout("binary", 8, order), Layout("binary", 4, order, is_guess=True)]
 
 
 def guess_mode(head: bytes) -> str:
