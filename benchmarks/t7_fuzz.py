@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import lua_compat
 from lua_compat.values import LuaFunction, LuaTable, TorchObject
 

@@ -54,6 +54,9 @@ def read_array(source: Source, memo: dict[int, LuaValue], index: int, array_clas
     if tag != NIL:
         storage = read_tensor_storage(source, memo, index, array_class.storage, tag, storage_index)
     problem = geometry_problem(sizes, strides, offset, storage)
+    if source.layout.is_guess and 0 in sizes:
+        # Torch7 has no such tensors: they are longs of 8 bytes, read as two of 4.
+        problem = f"expected sizes of 1 or more, found {sizes}; if this is right, give long_size"
     if problem:
         raise T7Error(f"{array_class.typename}: {problem}", position=start)
     if storage is None:

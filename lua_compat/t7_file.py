@@ -8,6 +8,7 @@ import mmap
 import struct
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -26,6 +27,9 @@ __all__ = ["TrailingDataWarning", "iter_objects", "load", "loads"]
 # Files up to this size are read whole before they are looked at; of larger ones the structure is read
 # through a memory map and each storage straight into its own memory.
 READ_WHOLE = 1 << 26
+
+# Objects that are read at once to find the layout. More are read one by one when they are asked for.
+MOST_SAMPLED = 1000
 
 
 class TrailingDataWarning(UserWarning):
@@ -79,29 +83,37 @@ def iter_objects(
 
     Raises T7Error at the first object that cannot be read, after those before it were given.
     """
-    reading = read_file(path, Wanted(mode, long_size, byte_order), maps=mmap)
-    yield from reading.values
-    if reading.problem is not None:
-        raise reading.problem
+    wanted = Wanted(mode, long_size, byte_order)
+    with opened(path, maps=mmap) as (buffer, file):
+        reading = read_buffer(buffer, wanted, str(path), file, views=mmap)
+        yield from reading.values
+        if reading.problem is not None:
+            raise reading.problem
+        reader = reading.reader
+        while not reader.source.at_end():
+            try:
+                reader = reader_for_next(reader)
+                yield reader.read_object()
+            except T7Error as error:
+                raise placed(error, str(path)) from None
 
 
 @dataclass
 class Reading:
     """What a file gave in one layout."""
 
-    values: list[LuaValue]
+    values: list[LuaValue]  # the first objects, at most MOST_SAMPLED
     problem: T7Error | None  # what stopped the reading before the end of the file
-    end: int  # the byte after the last object
-    layout: Layout
+    end: int  # the byte after the last of them
+    reader: ObjectReader  # to go on with
 
-    def is_better_than(self, other: "Reading | None") -> bool:
-        """Whether it got further than another: by having an object at all, else by bytes."""
-        if other is None or bool(self.values) != bool(other.values):
-            return other is None or bool(self.values)
-        return not self.values and self.stopped_at() > other.stopped_at()
+    @property
+    def layout(self) -> Layout:
+        return self.reader.source.layout
 
-    def stopped_at(self) -> int:
-        return (self.problem.position if self.problem else None) or 0
+    def reached(self) -> int:
+        """The byte up to which the file made sense."""
+        return self.reader.source.position
 
 
 class Wanted:
@@ -126,8 +138,9 @@ class Wanted:
         order = self.byte_order or guess_byte_order(head)
         if order is None:
             return []
-        sizes = [self.long_size] if self.long_size else [8, 4]
-        return [Layout("binary", size, order) for size in sizes]
+        if self.long_size:
+            return [Layout("binary", self.long_size, order)]
+        return [Layout("binary", 8, order), Layout("binary", 4, order, is_guess=True)]
 
 
 def guess_mode(head: bytes) -> str:
@@ -146,12 +159,18 @@ def guess_byte_order(head: bytes) -> str | None:
 
 
 def read_file(path: str | Path, wanted: Wanted, maps: bool) -> Reading:
-    """All objects of a file; see `read_all`."""
+    """The first objects of a file; see `read_buffer`."""
+    with opened(path, maps) as (buffer, file):
+        return read_buffer(buffer, wanted, str(path), file, views=maps)
+
+
+@contextmanager
+def opened(path: str | Path, maps: bool) -> Iterator[tuple[bytes | mmap.mmap, FileIO | None]]:
+    """The bytes of a file, and the file itself where large storages are to be read from it."""
     try:
         with FileIO(path) as file:
             buffer = file_bytes(file, maps)
-            is_mapped = not isinstance(buffer, bytes)
-            return read_buffer(buffer, wanted, str(path), None if maps or not is_mapped else file, is_mapped and maps)
+            yield buffer, None if maps or isinstance(buffer, bytes) else file
     except OSError as error:
         raise T7Error(f"cannot be read: {error.strerror or error}", file=path) from None
 
@@ -170,10 +189,11 @@ def file_bytes(file: FileIO, maps: bool) -> bytes | mmap.mmap:
 def read_buffer(
     buffer: bytes | mmap.mmap, wanted: Wanted, name: str, file: FileIO | None = None, views: bool = False
 ) -> Reading:
-    """All objects of a buffer in the layout that fits best.
+    """The first objects of a buffer, in the layout in which they make sense to the end.
 
-    That is the first layout in which the objects reach to the very end; failing that, the first in which at
-    least one object can be read. Also returns what stopped the reading before the end.
+    Where none does, the first layout counts if it gives an object at all. Another layout does not: with
+    longs of the wrong size damaged bytes may well begin like an object. T7Error where no object can be
+    read.
     """
     layouts = wanted.layouts(buffer[:8])
     if not layouts:
@@ -185,35 +205,39 @@ def read_buffer(
         new_tensors = None if views else NewTensorReader(buffer, layout)
         return ObjectReader(BinarySource(buffer, layout, file, views), new_tensors)
 
-    best: Reading | None = None
+    failed = []
     for layout in layouts:
-        reading = read_all(reader(layout), name)
+        reading = read_first(reader(layout), name)
         if reading.problem is None:
             return reading
-        if reading.is_better_than(best):
-            best = reading
-    if best is None or not best.values:
-        raise best.problem if best and best.problem else T7Error("no layout to try", file=name)
-    return best
+        failed.append(reading)
+    first = failed[0]
+    if first.values or first.problem is None:
+        return first
+    further = [each for each in failed if not each.values and each.reached() > first.reached()]
+    raise (further[0].problem if further else None) or first.problem
 
 
-def read_all(reader: ObjectReader, name: str) -> Reading:
-    """The objects up to the end, or up to the first that cannot be read and why."""
-    source = reader.source
+def read_first(reader: ObjectReader, name: str) -> Reading:
+    """The objects up to the end, but not very many, or up to the first that cannot be read and why."""
     values: list[LuaValue] = []
     end = 0
     try:
-        while not values or not source.at_end():
-            reader = reader_for_next(reader, bool(values))
+        while len(values) < MOST_SAMPLED and not (values and reader.source.at_end()):
+            reader = reader_for_next(reader) if values else reader
             values.append(reader.read_object())
-            end = source.position
+            end = reader.source.position
     except T7Error as error:
-        problem = T7Error(error.problem, file=name, position=error.position, keys=error.keys)
-        return Reading(values, problem, end, source.layout)
-    return Reading(values, None, end, source.layout)
+        return Reading(values, placed(error, name), end, reader)
+    return Reading(values, None, end, reader)
 
 
-def reader_for_next(reader: ObjectReader, is_later: bool) -> ObjectReader:
+def placed(error: T7Error, name: str) -> T7Error:
+    """An error with the name of its file."""
+    return T7Error(error.problem, file=name, position=error.position, keys=error.keys)
+
+
+def reader_for_next(reader: ObjectReader) -> ObjectReader:
     """The reader for the next object of a file: a fresh one where another writer appended.
 
     Each writer numbers its objects from 1. An object numbered 1, where there was a 1 before, is either that
@@ -222,7 +246,7 @@ def reader_for_next(reader: ObjectReader, is_later: bool) -> ObjectReader:
     """
     source = reader.source
     start = source.position
-    if not is_later or reader.next_index() != 1 or 1 not in reader.memo:
+    if 1 not in reader.memo or reader.next_index() != 1:
         return reader
     fresh = ObjectReader(source, reader.new_tensors)
     try:
@@ -247,7 +271,8 @@ def warn_of_rest(name: str, reading: Reading) -> None:
             raise problem
         text = f"{name}: only the first object was read; what follows is not one: {problem.problem}"
     elif count > 1:
-        text = f"{name}: only the first of {count} objects was read; lua_compat.iter_objects gives them all"
+        number = f"{count}" if count < MOST_SAMPLED else "many"
+        text = f"{name}: only the first of {number} objects was read; lua_compat.iter_objects gives them all"
     else:
         return
     warnings.warn(text, TrailingDataWarning, stacklevel=3)

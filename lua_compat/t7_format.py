@@ -46,6 +46,7 @@ class Layout:
     mode: str = "binary"  # or "ascii"
     long_size: int = 8  # bytes of a C long where the file was written: 8, or 4 on 32-bit systems and Windows
     byte_order: str = "little"  # or "big"
+    is_guess: bool = False  # tried only because the usual layout made no sense
 
     def __str__(self) -> str:
         if self.mode == "ascii":

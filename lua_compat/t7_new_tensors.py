@@ -189,10 +189,11 @@ def tensor_headers(order: str) -> dict[bytes, TensorHeader]:
 
 
 def fits(sizes: list[int], strides: list[int], offset: int, count: int) -> bool:
-    """Whether a tensor has elements and all of them in its storage. `offset` counts from 1."""
-    last = offset
+    """Whether a tensor has elements, no more than its storage, and all of them in it. `offset` counts from 1."""
+    last, elements = offset, 1
     for size, stride in zip(sizes, strides, strict=True):
-        if size < 1 or not 0 <= stride <= count:
+        elements *= size
+        if size < 1 or not 0 <= stride <= count or elements > count:
             return False
         last += (size - 1) * stride
     return offset >= 1 and last <= count

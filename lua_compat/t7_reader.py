@@ -97,7 +97,8 @@ class TableFrame:
             return IdentityKey(key)
         return key
 
-    def path_step(self) -> str:
+    def path_step(self, is_reading: bool) -> str:
+        """The place of the entry that is being read, or whose parts are."""
         return ".<a key>" if self.last_key is MISSING else key_step(self.last_key)
 
 
@@ -132,9 +133,10 @@ class PartsFrame:
             owner.payload = value
             owner.header = self.parts[0] if len(self.parts) == 2 else None
 
-    def path_step(self) -> str:
+    def path_step(self, is_reading: bool) -> str:
+        """The place of the part that is being read, or whose own parts are."""
         if type(self.owner) is TorchObject and self.owner.payload is self.parts:
-            return f"[{len(self.parts)}]"
+            return f"[{len(self.parts) + is_reading}]"
         return ".<upvalues>" if type(self.owner) is LuaFunction else ""
 
 
@@ -187,7 +189,7 @@ class ObjectReader:
 
     def _path(self) -> str:
         """The keys down to the object being read, the middle of a very long path left out."""
-        steps = [frame.path_step() for frame in self._frames]
+        steps = [frame.path_step(frame is self._frames[-1]) for frame in self._frames]
         if len(steps) > 40:
             steps = [*steps[:20], f"...({len(steps) - 40} more)...", *steps[-20:]]
         return "".join(steps).removeprefix(".")

@@ -130,7 +130,7 @@ def foreign_arrays(value: LuaValue) -> list[npt.NDArray[Any]]:
         value = waiting.pop()
         if isinstance(value, np.ndarray):
             if value.size and value.ndim and is_expressible(value) and owning_storage(value) is None:
-                found.append(value)
+                found.append(value.view(np.uint8) if value.dtype == np.bool_ else value)
         elif isinstance(value, CONTAINERS) and id(value) not in seen:
             seen.add(id(value))
             waiting.extend(parts_of(value))

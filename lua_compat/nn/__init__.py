@@ -4,14 +4,35 @@ net = lua_compat.nn.load("old.net")
 lua_compat.save("new.net", lua_compat.nn.from_torch(net))
 """
 
-from lua_compat.nn import containers, convolution, normalization, pooling  # register their classes
+from lua_compat.nn import (  # register their classes
+    containers,
+    convolution,
+    convolution_local,
+    convolution_temporal,
+    convolution_volumetric,
+    criterion,
+    criterion_pairs,
+    graph,
+    normalization,
+    pooling,
+    pooling_places,
+    sampling,
+    simple,
+    simple_math,
+    simple_shape,
+    simple_sparse,
+    table,
+    transfer,
+)
 from lua_compat.nn.criterion import ClassNLLCriterion
-from lua_compat.nn.dropout import Dropout, SpatialDropout, set_generator
+from lua_compat.nn.dropout import Dropout, SpatialDropout, VolumetricDropout, set_generator
 from lua_compat.nn.fields import Fields
+from lua_compat.nn.layer import Layer
 from lua_compat.nn.network_reader import load, to_torch
 from lua_compat.nn.network_writer import FieldWriter, from_torch
-from lua_compat.nn.registry import Origin, origin_of, register, set_origin, writes
-from lua_compat.nn.simple import View
+from lua_compat.nn.placeholder import Placeholder
+from lua_compat.nn.registry import Origin, origin_of, register, registered_typenames, set_origin, writes
+from lua_compat.nn.simple_shape import View
 from lua_compat.nn.transfer import LogSoftMax
 
 __all__ = [
@@ -19,20 +40,38 @@ __all__ = [
     "Dropout",
     "FieldWriter",
     "Fields",
+    "Layer",
     "LogSoftMax",
     "Origin",
+    "Placeholder",
     "SpatialDropout",
     "View",
+    "VolumetricDropout",
     "containers",
     "convolution",
+    "convolution_local",
+    "convolution_temporal",
+    "convolution_volumetric",
+    "criterion",
+    "criterion_pairs",
     "from_torch",
+    "graph",
     "load",
     "normalization",
     "origin_of",
     "pooling",
+    "pooling_places",
     "register",
+    "registered_typenames",
+    "sampling",
     "set_generator",
     "set_origin",
+    "simple",
+    "simple_math",
+    "simple_shape",
+    "simple_sparse",
+    "table",
     "to_torch",
+    "transfer",
     "writes",
 ]

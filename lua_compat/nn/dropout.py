@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from torch import nn
@@ -11,14 +13,17 @@ from lua_compat.nn.fields import Fields
 from lua_compat.nn.network_writer import FieldWriter
 from lua_compat.nn.registry import register
 
-__all__ = ["Dropout", "SpatialDropout", "set_generator"]
+__all__ = ["Dropout", "SpatialDropout", "VolumetricDropout", "set_generator"]
 
 
 def set_generator(network: nn.Module, generator: Generator | None) -> None:
-    """Let every dropout draw its masks from a Torch7 generator (None: from PyTorch's own, on the device)."""
+    """Let every module that draws draw from a Torch7 generator (None: from PyTorch's own, on the device).
+
+    These are the modules with an attribute `generator`: dropouts, WhiteNoise, RReLU, fractional pooling.
+    """
     for module in network.modules():
-        if isinstance(module, Dropout | SpatialDropout):
-            module.generator = generator
+        if "generator" in vars(module):
+            vars(module)["generator"] = generator
 
 
 def bernoulli(shape: tuple[int, ...], p: float, like: torch.Tensor, generator: Generator | None) -> torch.Tensor:
@@ -36,6 +41,8 @@ class SpatialDropout(nn.Module):
     Unlike PyTorch's Dropout2d nothing is scaled up in training; evaluation multiplies by 1 - p instead.
     """
 
+    n_map_dims: ClassVar[int] = 2
+
     def __init__(self, p: float = 0.5, stochastic_inference: bool = False, generator: Generator | None = None):
         super().__init__()
         self.p = p
@@ -52,12 +59,24 @@ class SpatialDropout(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not (self.training or self.stochastic_inference):
             return x * (1 - self.p)
-        if x.dim() not in (3, 4):
-            raise ValueError(f"SpatialDropout: input should be (N, C, H, W) or (C, H, W), found shape {tuple(x.shape)}")
-        return x * bernoulli((*x.shape[:-2], 1, 1), 1 - self.p, x, self.generator)
+        n_map_dims = self.n_map_dims
+        if x.dim() - n_map_dims not in (1, 2):
+            raise ValueError(
+                f"{type(self).__name__}: input should have {n_map_dims + 1} or {n_map_dims + 2} dimensions, "
+                f"found shape {tuple(x.shape)}"
+            )
+        shape = (*x.shape[:-n_map_dims], *(1,) * n_map_dims)
+        return x * bernoulli(shape, 1 - self.p, x, self.generator)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+@register("nn.VolumetricDropout")
+class VolumetricDropout(SpatialDropout):
+    """Drop whole feature maps of (N, C, T, H, W) or (C, T, H, W), as SpatialDropout."""
+
+    n_map_dims: ClassVar[int] = 3
 
 
 @register("nn.Dropout")

@@ -26,9 +26,17 @@ class Fields:
     before the field existed; without one a missing field is an error.
     """
 
-    def __init__(self, module: TorchObject, place: str, read_module: ReadModule, read_parameter: ReadParameter):
+    def __init__(
+        self,
+        module: TorchObject,
+        place: str,
+        read_module: ReadModule,
+        read_parameter: ReadParameter,
+        zero_based: bool = False,
+    ):
         self.typename = module.typename
         self.place = place
+        self.zero_based = zero_based
         self._module = module
         self._read_module = read_module
         self._read_parameter = read_parameter
@@ -71,6 +79,23 @@ class Fields:
             raise self.error(f"field {name} should be true or false, found {_describe(found)}")
         return found
 
+    def string(self, name: str, default: str | None = None) -> str:
+        """A string."""
+        found = self._module.get(name)
+        if found is None and default is not None:
+            return default
+        if not isinstance(found, str):
+            raise self.error(f"field {name} should be a string, found {_describe(found)}")
+        return found
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """Whole numbers: a torch.LongStorage, a tensor or a table of numbers."""
+        found = self._module.get(name)
+        numbers = found.to_list() if isinstance(found, LuaTable) else self.array(name).reshape(-1).tolist()
+        if not all(isinstance(number, int | float) and number == int(number) for number in numbers):
+            raise self.error(f"field {name} should hold whole numbers, found {_describe(found)}")
+        return tuple(int(number) for number in numbers)
+
     def array(self, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
         """A tensor or storage as a NumPy view; `shape` is checked where given."""
         found = self._module.get(name)
@@ -89,6 +114,10 @@ class Fields:
         if may_be_flat and array.size == prod(shape):
             array = array.reshape(shape)
         self._check_shape(name, array, shape)
+        return self.shared_parameter(name, array)
+
+    def shared_parameter(self, name: str, array: np.ndarray) -> nn.Parameter:
+        """A learnable tensor on `array`, which may be a view of field `name` in another shape."""
         if array.dtype.kind != "f":
             raise self.error(f"field {name} should hold floating-point numbers, found {array.dtype}")
         return self._read_parameter(array)
@@ -96,6 +125,17 @@ class Fields:
     def buffer(self, name: str, shape: tuple[int, ...] | None = None) -> torch.Tensor:
         """A tensor that is not learned (running statistics), copied so that nothing else writes to it."""
         return torch.from_numpy(np.array(self.array(name, shape)))
+
+    def module(self, name: str) -> nn.Module:
+        """The module in a field of its own."""
+        child = self._module.get(name)
+        if not isinstance(child, TorchObject):
+            raise self.error(f"field {name} should be a module, found {_describe(child)}")
+        return self.read(child, name)
+
+    def read(self, child: TorchObject, name: str) -> nn.Module:
+        """A module found in field `name`."""
+        return self._read_module(child, f"{self.place}.{name}".lstrip("."))
 
     def children(self, name: str = "modules") -> list[nn.Module]:
         """The modules of a container, in order."""
@@ -111,7 +151,7 @@ class Fields:
     def _child(self, name: str, position: int, child: object) -> nn.Module:
         if not isinstance(child, TorchObject):
             raise self.error(f"{name}[{position}] should be a module, found {_describe(child)}")
-        return self._read_module(child, f"{self.place}.{name}[{position}]".lstrip("."))
+        return self.read(child, f"{name}[{position}]")
 
     def _names(self) -> str:
         return ", ".join(sorted(str(name) for name in self._module)) or "no fields"

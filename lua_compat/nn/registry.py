@@ -8,6 +8,9 @@ A reader is registered under the Torch7 class names it understands, a writer und
     @writes(nn.Conv2d, "nn.SpatialConvolution")
     def conv2d_fields(module: nn.Conv2d, out: FieldWriter) -> dict[str, object]: ...
 
+One PyTorch class may stand for several Torch7 classes: list them all in `@writes`, the first is the one that a module
+made in PyTorch becomes. A writer that needs another says so with `out.write_as("nn.SpatialDilatedConvolution")`.
+
 A class of one's own does both at once; `from_t7` and `to_t7` may be left out where the class has no fields:
 
     @register("nn.MyLayer")
@@ -20,8 +23,8 @@ A class of one's own does both at once; `from_t7` and `to_t7` may be left out wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
@@ -34,12 +37,15 @@ __all__ = [
     "Origin",
     "Reader",
     "Writer",
+    "is_container",
     "origin_of",
     "register",
     "registered_reader",
+    "registered_typenames",
     "registered_writer",
     "set_origin",
     "writes",
+    "writes_only",
 ]
 
 Reader = Callable[["Fields"], nn.Module]
@@ -52,16 +58,24 @@ class Origin:
     """What a module was in Torch7, kept so that it is written back under its own name."""
 
     typename: str  # "cudnn.SpatialConvolution"
+    extra: Mapping[str, object] = field(default_factory=dict)  # numbers, strings, booleans that its user put on it
 
 
 _READERS: dict[str, Reader] = {}
-_WRITERS: dict[type[nn.Module], tuple[str, Writer]] = {}
+_WRITERS: dict[tuple[type[nn.Module], str | None], tuple[str, Writer]] = {}  # None: made in PyTorch
+_CONTAINERS: set[str] = set()
 
 
-def register(*typenames: str) -> Callable[[Registered], Registered]:
-    """Register a reader function, or a class of one's own, for these Torch7 class names (the last one wins)."""
+def register(*typenames: str, container: bool = False) -> Callable[[Registered], Registered]:
+    """Register a reader function, or a class of one's own, for these Torch7 class names (the last one wins).
+
+    `container`: all of its field `modules` are modules that it reads with `fields.children()`; they are read before it,
+    so that networks may be nested deeper than Python's recursion limit.
+    """
 
     def decorate(target: Registered) -> Registered:
+        if container:
+            _CONTAINERS.update(typenames)
         if isinstance(target, type):
             _register_class(target, typenames)
         else:
@@ -71,11 +85,25 @@ def register(*typenames: str) -> Callable[[Registered], Registered]:
     return decorate
 
 
-def writes(module_class: type[nn.Module], typename: str) -> Callable[[Writer], Writer]:
-    """Register the writer of a PyTorch class; `typename` is the Torch7 class of a module that was not loaded."""
+def writes(module_class: type[nn.Module], typename: str, *others: str) -> Callable[[Writer], Writer]:
+    """Register the writer of a PyTorch class; `typename` is the Torch7 class of a module that was not loaded.
+
+    It also writes modules of that PyTorch class that came from `others`, or from a class without a writer of its own.
+    """
 
     def decorate(writer: Writer) -> Writer:
-        _WRITERS[module_class] = (typename, writer)
+        _WRITERS[module_class, None] = (typename, writer)
+        _WRITERS.update({(module_class, name): (name, writer) for name in (typename, *others)})
+        return writer
+
+    return decorate
+
+
+def writes_only(module_class: type[nn.Module], *typenames: str) -> Callable[[Writer], Writer]:
+    """Register a writer for modules of a PyTorch class that came from these Torch7 classes."""
+
+    def decorate(writer: Writer) -> Writer:
+        _WRITERS.update({(module_class, name): (name, writer) for name in typenames})
         return writer
 
     return decorate
@@ -86,9 +114,19 @@ def registered_reader(typename: str) -> Reader | None:
     return _READERS.get(typename)
 
 
-def registered_writer(module: nn.Module) -> tuple[str, Writer] | None:
-    """The default Torch7 class name and the writer for a module, or None."""
-    return _WRITERS.get(type(module))
+def registered_typenames() -> dict[str, Reader]:
+    """Every Torch7 class name that can be read, with its reader."""
+    return dict(_READERS)
+
+
+def is_container(typename: str) -> bool:
+    """Whether the class was registered as a container."""
+    return typename in _CONTAINERS
+
+
+def registered_writer(module_class: type[nn.Module], typename: str | None) -> tuple[str, Writer] | None:
+    """The default Torch7 class name and the writer for a module that came from `typename`, or None."""
+    return _WRITERS.get((module_class, typename)) or _WRITERS.get((module_class, None))
 
 
 def set_origin(module: nn.Module, origin: Origin) -> None:
@@ -106,4 +144,5 @@ def _register_class(target: type[nn.Module], typenames: tuple[str, ...]) -> None
     reader: Reader = getattr(target, "from_t7", None) or (lambda fields: target())
     writer: Writer = getattr(target, "to_t7", None) or (lambda module, out: {})
     _READERS.update(dict.fromkeys(typenames, reader))
-    _WRITERS[target] = (typenames[0], writer)
+    _WRITERS.setdefault((target, None), (typenames[0], writer))
+    _WRITERS.update({(target, name): (name, writer) for name in typenames})

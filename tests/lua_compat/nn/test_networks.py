@@ -11,44 +11,7 @@ from torch import nn
 import lua_compat
 import lua_compat.nn as t7nn
 from lua_compat.errors import ModuleError, UnknownModuleError
-from lua_compat.generator import Generator
 from lua_compat.values import LuaTable, TorchObject
-
-CASES = ["SpatialBatchNormalization", "SpatialBatchNormalization_xnor", "SpatialConvolution", "SpatialConvolutionMM",
-         "SpatialConvolution_nobias", "SpatialDropout", "Dropout", "SpatialMaxPooling", "SpatialMaxPooling_ceil",
-         "ReLU_inplace", "LogSoftMax_1d", "LogSoftMax_4d", "View_xnor", "Linear_1d", "Linear_nobias"]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_a_module_answers_as_torch7(golden: Path, name: str) -> None:
-    """Evaluation, training (masks from a generator with seed 7), gradients of input and parameters."""
-    case = lua_compat.load(golden / "modules" / f"{name}.t7")
-    module = t7nn.to_torch(case["module"])
-    module.eval()
-    with torch.no_grad():
-        close(module(tensor(case["input"])), case["evaluateOutput"])
-    module = t7nn.to_torch(case["module"]).train()
-    t7nn.set_generator(module, Generator(7))
-    x = tensor(case["input"]).requires_grad_()
-    output = module(x.clone())  # a clone: in-place modules may overwrite it
-    close(output, case["trainingOutput"])
-    output.backward(tensor(case["gradOutput"]))
-    assert x.grad is not None
-    close(x.grad, case["gradInput"])
-    gradients = case["gradParameters"].to_list() if "gradParameters" in case else []
-    for parameter, expected in zip(module.parameters(), gradients, strict=True):
-        close(parameter.grad.reshape(expected.shape), expected)
-
-
-def tensor(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.array(array))
-
-
-def close(ours: torch.Tensor | None, theirs: np.ndarray) -> None:
-    """Equal up to the order of float32 sums."""
-    assert ours is not None
-    assert ours.shape == theirs.shape
-    np.testing.assert_allclose(ours.detach().numpy(), theirs, rtol=1e-5, atol=1e-6)
 
 
 def relu() -> TorchObject:
@@ -171,8 +134,8 @@ def test_a_file_without_a_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_pytorch_module_without_a_torch7_class_is_named() -> None:
-    with pytest.raises(UnknownModuleError, match=r"Bilinear at modules\[1\]"):
-        t7nn.from_torch(nn.Sequential(nn.Bilinear(1, 1, 1)))
+    with pytest.raises(UnknownModuleError, match=r"Hardswish at modules\[1\]"):
+        t7nn.from_torch(nn.Sequential(nn.Hardswish()))
 
 
 def test_a_class_of_ones_own() -> None:
@@ -210,13 +173,3 @@ def test_class_nll_counts_classes_from_one() -> None:
     probabilities = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
     loss = t7nn.ClassNLLCriterion()(probabilities.log(), torch.tensor([2, 1]))
     assert loss.item() == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2, rel=1e-6)
-
-
-@pytest.mark.parametrize("name", ["ClassNLLCriterion_sum", "ClassNLLCriterion_weights"])
-def test_class_nll_answers_as_torch7(golden: Path, name: str) -> None:
-    case = lua_compat.load(golden / "criterions" / f"{name}.t7")
-    x = tensor(case["input"]).requires_grad_()
-    loss = t7nn.to_torch(case["criterion"])(x, tensor(case["target"]))
-    loss.backward()
-    assert loss.item() == pytest.approx(case["loss"], rel=1e-5)
-    close(x.grad, case["gradInput"])

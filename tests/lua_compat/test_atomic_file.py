@@ -1,0 +1,42 @@
+"""A file is replaced as a whole or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lua_compat.atomic_file import replace_file
+
+
+def test_the_new_file_appears_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with replace_file(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_exception_leaves_the_old_file_alone(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail() -> None:
+        with replace_file(path) as file:
+            file.write(b"new")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_long_name(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 250)
+    with replace_file(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
