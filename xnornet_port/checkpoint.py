@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 import lua_compat
-from lua_compat.errors import LuaCompatError
+from lua_compat.errors import OptimStateError
 from lua_compat.nn import from_torch
 from lua_compat.optim import SGD, Adam
 from lua_compat.values import LuaTable
@@ -28,27 +28,21 @@ def optimizer_state_path(folder: Path, epoch: int) -> Path:
 def save_epoch(folder: Path, epoch: int, network: nn.Module, optimizer: SGD | Adam) -> None:
     """Write both files, each complete or absent; activations are left out (the original's files carry them all).
 
-    Raises XnorNetError where the folder cannot be written to (full or read-only disk).
+    Raises T7Error, which names the file, where the folder cannot be written to (full or read-only disk).
     """
-    try:
-        lua_compat.save(model_path(folder, epoch), from_torch(network))
-        lua_compat.save(optimizer_state_path(folder, epoch), optimizer.to_t7())
-    except OSError as error:
-        raise XnorNetError(f"{folder}: epoch {epoch} cannot be saved ({error.strerror})") from error
+    lua_compat.save(model_path(folder, epoch), from_torch(network))
+    lua_compat.save(optimizer_state_path(folder, epoch), optimizer.to_t7())
 
 
 def load_optimizer_state(optimizer: SGD | Adam, path: str) -> None:
-    """Take options and state of an optimState_N.t7, ours or the original's; XnorNetError names what is wrong."""
+    """Take options and state of an optimState_N.t7, ours or the original's; XnorNetError or T7Error names what is wrong."""
+    table = lua_compat.load(path)
+    if not isinstance(table, LuaTable):
+        raise XnorNetError(f"{path}: holds {type(table).__name__}, not an optimiser state (optimState_N.t7)")
     try:
-        table = lua_compat.load(path)
-        if not isinstance(table, LuaTable):
-            raise XnorNetError(f"{path}: holds {type(table).__name__}, not an optimiser state (optimState_N.t7)")
         optimizer.from_t7(table)
-    except OSError as error:
-        raise XnorNetError(f"{path}: cannot be read ({error.strerror})") from error
-    except LuaCompatError as error:
-        message = str(error)
-        raise XnorNetError(message if message.startswith(path) else f"{path}: {message}") from error
+    except OptimStateError as error:
+        raise XnorNetError(f"{path}: {error}") from error
 
 
 def latest_epoch(folder: Path) -> int | None:

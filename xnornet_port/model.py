@@ -36,8 +36,6 @@ def load_model(path: str | PathLike[str]) -> nn.Module:
     """The network of a .t7 file, as `lua_compat.nn.load`; XnorNetError names the file and what is wrong with it."""
     try:
         return lua_compat.nn.load(path)
-    except OSError as error:
-        raise XnorNetError(f"{path}: cannot be read ({error.strerror})") from error
     except LuaCompatError as error:
         raise XnorNetError(str(error)) from error
 

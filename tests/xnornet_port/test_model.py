@@ -1,0 +1,101 @@
+"""New networks, networks of files, and parameters of files."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import lua_compat
+from lua_compat.module_text import module_text
+from lua_compat.nn import from_torch
+from xnornet_port import build_model, load_model
+from xnornet_port.binarization import binary_convolutions
+from xnornet_port.errors import XnorNetError
+from xnornet_port.model import check_classes, load_parameters, uses_binary_inputs
+from xnornet_port.models import NETWORKS
+from xnornet_port.options import NET_TYPES
+
+
+@pytest.fixture(scope="module")
+def xnor() -> nn.Sequential:
+    return build_model("alexnetxnor", n_classes=5, seed=2)
+
+
+def test_the_options_know_the_networks_there_are() -> None:
+    assert set(NET_TYPES) == set(NETWORKS)
+
+
+def test_a_new_network_prints_as_torch7_prints_it(golden: Path, xnor: nn.Sequential) -> None:
+    console = (golden / "runs" / "full_alexnetxnor" / "stdout.log").read_text()
+    start = console.index("nn.Sequential {")
+    assert console[start:].startswith(module_text(from_torch(xnor)) + "\n")
+
+
+def test_batch_normalisation_is_affine_with_momentum_a_tenth(xnor: nn.Sequential) -> None:
+    """Ledger 4: the original's `false` stands in the momentum's place and switches nothing off."""
+    layers = [module for module in xnor.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert [layer.eps for layer in layers] == [1e-5, *[1e-4] * 6, 1e-3]
+    assert all(layer.affine and layer.momentum == 0.1 for layer in layers)
+
+
+def test_sizes_of_the_two_networks(xnor: nn.Sequential) -> None:
+    """58,321,157 parameters with 5 classes (golden/README.md: 58 million), six binary convolutions in each."""
+    assert sum(parameter.numel() for parameter in xnor.parameters()) == 58_321_157
+    assert len(binary_convolutions(xnor)) == 6
+    assert uses_binary_inputs(xnor)
+    with torch.device("meta"):
+        bwn = NETWORKS["alexnet"](1000, 0.1)
+    assert not uses_binary_inputs(bwn)
+    assert len(binary_convolutions(bwn)) == 6
+
+
+def test_the_answer_is_a_log_probability_for_each_class(xnor: nn.Sequential) -> None:
+    with torch.no_grad():
+        output = xnor.eval()(torch.randn(2, 3, 224, 224))
+    assert output.shape == (2, 5)
+    torch.testing.assert_close(output.exp().sum(dim=1), torch.ones(2))
+
+
+def test_an_unknown_type_lists_the_known() -> None:
+    with pytest.raises(XnorNetError, match="available are alexnet, alexnetxnor"):
+        build_model("vgg")
+
+
+def test_files_that_are_no_networks(golden: Path, tmp_path: Path) -> None:
+    with pytest.raises(XnorNetError, match=r"nowhere\.t7: cannot be read: No such file"):
+        load_model(tmp_path / "nowhere.t7")
+    with pytest.raises(XnorNetError, match=r"classes\.t7: holds LuaTable, not a network"):
+        load_model(golden / "runs" / "bwn_sgd" / "classes.t7")
+
+
+def test_classes_are_checked(golden: Path) -> None:
+    network = load_model(golden / "models" / "tiny_bwn.t7")
+    check_classes(network, 5, "tiny.t7")
+    with pytest.raises(XnorNetError, match=r"tiny\.t7: the network has 5 classes, -nClasses says 1000"):
+        check_classes(network, 1000, "tiny.t7")
+
+
+def test_parameters_and_statistics_are_copied_in_order(golden: Path, tmp_path: Path) -> None:
+    path = golden / "runs" / "bwn_sgd" / "after_batch_1.t7"
+    source, network = load_model(path), load_model(golden / "models" / "tiny_bwn.t7")
+    load_parameters(network, path)
+    for ours, theirs in zip(network.state_dict().items(), source.state_dict().items(), strict=True):
+        if "num_batches" not in ours[0]:
+            assert torch.equal(ours[1], theirs[1]), ours[0]
+
+
+def test_parameters_of_another_network_are_refused_before_anything_is_copied(golden: Path) -> None:
+    network = load_model(golden / "models" / "tiny_bwn.t7")
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    with pytest.raises(XnorNetError, match=r"tiny_xnor\.t7: parameter \d+ has shape"):
+        load_parameters(network, golden / "models" / "tiny_xnor.t7")
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+def test_a_network_written_and_read_answers_the_same(golden: Path, tmp_path: Path) -> None:
+    network = load_model(golden / "models" / "tiny_xnor.t7").eval()
+    lua_compat.save(tmp_path / "copy.t7", from_torch(network))
+    x = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        assert torch.equal(load_model(tmp_path / "copy.t7").eval()(x), network(x))
