@@ -59,14 +59,25 @@ def read_array(source: Source, memo: dict[int, LuaValue], index: int, array_clas
         problem = f"expected sizes of 1 or more, found {sizes}; if this is right, give long_size"
     if problem:
         raise T7Error(f"{array_class.typename}: {problem}", position=start)
+    try:
+        return view_on(storage, array_class, sizes, strides, offset)
+    except (ValueError, OverflowError) as error:  # more elements, or longer strides, than NumPy has numbers for
+        raise T7Error(f"{array_class.typename} of sizes {sizes}, strides {strides}: {error}", position=start) from None
+
+
+def view_on(
+    storage: Storage | None, array_class: ArrayClass, sizes: tuple[int, ...], strides: tuple[int, ...], offset: int
+) -> Tensor:
+    """A tensor on its storage; one without dimensions is an array of shape (0,)."""
+    shape = sizes or (0,)
+    tensor: Tensor
     if storage is None:
-        return np.ndarray.__new__(array_class.kind, sizes or (0,), array_class.element.dtype)
+        tensor = np.ndarray.__new__(array_class.kind, shape, array_class.element.dtype)
+        return tensor
     size = storage.itemsize
     byte_strides = None if strides in ((), (1,)) else [stride * size for stride in strides]
-    try:
-        return np.ndarray.__new__(array_class.kind, sizes or (0,), storage.dtype, storage, offset * size, byte_strides)
-    except (ValueError, OverflowError) as error:
-        raise T7Error(f"{array_class.typename} of sizes {sizes}, strides {strides}: {error}", position=start) from None
+    tensor = np.ndarray.__new__(array_class.kind, shape, storage.dtype, storage, offset * size, byte_strides)
+    return tensor
 
 
 def read_geometry(source: Source) -> tuple[tuple[int, ...], tuple[int, ...], int, int, int]:

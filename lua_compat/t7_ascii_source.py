@@ -112,9 +112,10 @@ class AsciiSource:
 
     def _words(self, count: int) -> list[bytes]:
         """The next `count` words: usually exactly one line."""
-        end = self._buffer.find(b"\n", self.position)
-        end = self.size if end < 0 else end
-        if end - self.position <= 64 * count:
+        longest = min(self.size, self.position + 64 * count)
+        end = self._buffer.find(b"\n", self.position, longest)
+        if end >= 0 or longest == self.size:
+            end = end if end >= 0 else self.size
             words = self._buffer[self.position : end].split()
             if len(words) == count:
                 self.position = end

@@ -31,6 +31,9 @@ READ_WHOLE = 1 << 26
 # Objects that are read at once to find the layout. More are read one by one when they are asked for.
 MOST_SAMPLED = 1000
 
+# How often the bytes of a file may be read in vain while looking for objects that another writer appended.
+MOST_TRIED = 4
+
 
 class TrailingDataWarning(UserWarning):
     """A file holds more than the one object that was asked for."""
@@ -246,7 +249,7 @@ def reader_for_next(reader: ObjectReader) -> ObjectReader:
     """
     source = reader.source
     start = source.position
-    if 1 not in reader.memo or reader.next_index() != 1:
+    if 1 not in reader.memo or reader.next_index() != 1 or reader.bytes_tried > MOST_TRIED * source.size:
         return reader
     fresh = ObjectReader(source, reader.new_tensors)
     try:
@@ -254,6 +257,7 @@ def reader_for_next(reader: ObjectReader) -> ObjectReader:
         appended = source.at_end() or source.read_int() in set(Tag)
     except (T7Error, struct.error):
         appended = False
+    reader.bytes_tried += source.position - start
     source.position = start
     return ObjectReader(source, reader.new_tensors) if appended else reader
 

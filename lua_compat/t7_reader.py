@@ -148,6 +148,7 @@ class ObjectReader:
         self.source = source
         self.new_tensors = new_tensors
         self.memo: dict[int, LuaValue] = {}
+        self.bytes_tried = 0  # read in vain, to see whether another writer appended
         self._frames: list[TableFrame | PartsFrame] = []
 
     def read_object(self) -> LuaValue:

@@ -213,7 +213,7 @@ class BinarySource:
         buffer, size, read_pair, read_double = self._buffer, self.size, self._pair, self._double
         position = self.position  # self.position follows behind: after whole keys and whole values
         pause = SHORTEST_RUN  # entries to read one by one before the next try of a run; doubled in vain
-        patience = 0
+        patience = 8
         key: Any
         while count and position + 12 <= size:
             key_tag, key_length = read_pair(buffer, position)

@@ -95,10 +95,13 @@ class Parts:
 
     __slots__ = ("key", "owner", "values")
 
-    def __init__(self, owner: LuaValue, values: Iterator[LuaValue], key: str = "") -> None:
+    def __init__(self, owner: LuaValue, values: Iterator[LuaValue], key: Any = None) -> None:
         self.owner = owner
-        self.key = key  # as a step of a path
+        self.key = key  # None where the part has none
         self.values = values
+
+    def path_step(self) -> str:
+        return "" if self.key is None else key_step(self.key)
 
 
 class ObjectWriter:
@@ -132,7 +135,7 @@ class ObjectWriter:
             raise T7Error(str(error), keys=self._path()) from None
 
     def _path(self) -> str:
-        steps = [parts.key for parts in self._waiting]
+        steps = [parts.path_step() for parts in self._waiting]
         if len(steps) > 40:
             steps = [*steps[:20], f"...({len(steps) - 40} more)...", *steps[-20:]]
         return "".join(steps).removeprefix(".")
@@ -144,9 +147,10 @@ class ObjectWriter:
     def _write(self, value: LuaValue) -> Parts | None:
         """Write a value; of a container only the beginning, and return its parts."""
         sink = self._sink
-        if value is None:
-            sink.write_int(Tag.NIL)
-        elif isinstance(value, (bool, np.bool_)):
+        if isinstance(value, (str, bytes, bytearray)):
+            sink.write_int(Tag.STRING)
+            self._write_string(value)
+        elif isinstance(value, (bool, np.bool_)):  # before the numbers: a Python bool is an int
             sink.write_int(Tag.BOOLEAN)
             sink.write_int(int(value))
         elif isinstance(value, (int, np.integer)):
@@ -155,9 +159,8 @@ class ObjectWriter:
         elif isinstance(value, (float, np.floating)):
             sink.write_int(Tag.NUMBER)
             sink.write_number(float(value))
-        elif isinstance(value, (str, bytes, bytearray)):
-            sink.write_int(Tag.STRING)
-            self._write_string(value)
+        elif value is None:
+            sink.write_int(Tag.NIL)
         else:
             return self._write_shared(value)
         return None
@@ -208,7 +211,7 @@ class ObjectWriter:
         elif not self._is_new(function.tag, id(function), function):
             return None
         self._write_string(function.bytecode)
-        return Parts(function, iter((function.upvalues,)), ".<upvalues>")
+        return Parts(function, iter((function.upvalues,)), "<upvalues>")
 
     def _write_class(self, typename: str, version: float) -> None:
         self._write_string(f"V {version}")
@@ -295,7 +298,7 @@ def table_parts(owner: LuaValue, table: LuaTable) -> Parts:
 
     def keys_and_values() -> Iterator[LuaValue]:
         for key, value in table.items():
-            parts.key = key_step(key)
+            parts.key = key
             yield key
             yield value
 

@@ -18,6 +18,7 @@ from lua_compat.nn.table import JoinTable
 from lua_compat.values import LuaTable, TorchObject
 
 __all__ = [
+    "GPU",
     "Bottle",
     "CReLU",
     "Concat",
@@ -172,9 +173,9 @@ class MapTable(nn.Module):
         return [self.module(entry) for entry in x]
 
 
-@register("nn.Decorator", "nn.DontCast", "nn.GPU", "nn.Profile", container=True)
+@register("nn.Decorator", "nn.DontCast", "nn.Profile", container=True)
 class Decorator(nn.Module):
-    """What only its module does: nn.DontCast, nn.GPU and nn.Profile change where and how it runs, not what it gives."""
+    """What only its module does: nn.DontCast and nn.Profile change how it runs, not what it gives."""
 
     def __init__(self, module: nn.Module):
         super().__init__()
@@ -201,6 +202,25 @@ def only_child(fields: Fields) -> nn.Module:
     if len(children) != 1:
         raise fields.error(f"field modules should hold one module, found {len(children)}")
     return children[0]
+
+
+@register("nn.GPU", container=True)
+class GPU(Decorator):
+    """A module on a GPU of its own (counted from 1), which is kept but not followed: `.to()` says where it runs."""
+
+    def __init__(self, module: nn.Module, device: int = 1, out_device: int | None = None):
+        super().__init__(module)
+        self.device = device
+        self.out_device = device if out_device is None else out_device
+
+    @classmethod
+    def from_t7(cls, fields: Fields) -> Self:
+        device = fields.integer("device", default=1)
+        return cls(only_child(fields), device, fields.integer("outdevice", default=device))
+
+    def to_t7(self, out: FieldWriter) -> dict[str, object]:
+        out.header = LuaTable([out.empty().typename, self.device])
+        return {**super().to_t7(out), "device": self.device, "outdevice": self.out_device}
 
 
 @register("nn.NaN", container=True)

@@ -230,9 +230,11 @@ class SpatialSubSampling(nn.Module):
 
 @register("nn.SpatialConvolutionCUDA")
 class SpatialConvolutionCUDA(nn.Module):
-    """The batch-last convolution of 2012: (C, H, W, N) to (O, H', W', N), weight (I, kH, kW, O)."""
+    """The batch-last convolution of 2012: (C, H, W, N) to (O, H', W', N), weight (I, kH, kW, O), bias later."""
 
-    def __init__(self, weight: nn.Parameter, bias: nn.Parameter, stride: tuple[int, int], padding: tuple[int, int]):
+    def __init__(
+        self, weight: nn.Parameter, bias: nn.Parameter | None, stride: tuple[int, int], padding: tuple[int, int]
+    ):
         super().__init__()
         self.weight = weight
         self.bias = bias
@@ -246,7 +248,7 @@ class SpatialConvolutionCUDA(nn.Module):
         padding = fields.integer("padding", default=0)
         return cls(
             weight,
-            fields.parameter("bias", (n_outputs,)),
+            fields.parameter("bias", (n_outputs,)) if "bias" in fields else None,
             (fields.integer("dH", default=1), fields.integer("dW", default=1)),
             (fields.integer("padH", default=padding), fields.integer("padW", default=padding)),
         )
@@ -255,7 +257,8 @@ class SpatialConvolutionCUDA(nn.Module):
         n_inputs, kernel_h, kernel_w, n_outputs = self.weight.shape
         sizes = kernel_fields((kernel_h, kernel_w), self.stride, self.padding)
         parameters = out.parameters(weight=self.weight, bias=self.bias)
-        return {"nInputPlane": n_inputs, "nOutputPlane": n_outputs, **sizes, **parameters}
+        planes = {"nInputPlane": n_inputs, "nOutputPlane": n_outputs}
+        return {**planes, **sizes, "padding": self.padding[0], **parameters}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight = self.weight.permute(3, 0, 1, 2)

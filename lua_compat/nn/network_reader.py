@@ -101,6 +101,8 @@ class _NetworkReader:
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         """On the array's memory; a view of one tensor for all arrays of its storage."""
         storage = array.base
+        while isinstance(storage, np.ndarray) and not isinstance(storage, Storage):
+            storage = storage.base
         if not isinstance(storage, Storage) or storage.dtype != array.dtype or not storage.flags.writeable:
             return torch.from_numpy(np.asarray(array if array.flags.writeable else array.copy()))
         if id(storage) not in self._storages:

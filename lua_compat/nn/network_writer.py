@@ -44,7 +44,7 @@ class _NetworkWriter:
         self._memory = memory
         self._element = self._element_name(dtype)
         self._modules: dict[int, TorchObject] = {}
-        self._storages: dict[tuple[int, torch.dtype], Storage] = {}
+        self._storages: dict[tuple[int, int, torch.dtype], Storage] = {}
         self._gradients: dict[int, Tensor] = {}
         self._kept: list[object] = []  # what is known by its address stays alive, so that the address stays its own
 
@@ -79,7 +79,8 @@ class _NetworkWriter:
         out = FieldWriter(self, place, origin.typename)
         fields = {**origin.extra, **self._base_fields(module), **write(module, out)}
         typename, fields = renamed(out.typename, fields, self._names, place)
-        written = TorchObject(typename, {name: value for name, value in fields.items() if value is not None})
+        there = {name: value for name, value in fields.items() if value is not None}
+        written = TorchObject(typename, there, header=out.header)
         self._modules[id(module)] = written
         self._kept.append(module)
         return written
@@ -92,7 +93,7 @@ class _NetworkWriter:
         """The tensor as a view of one array for its whole storage."""
         element = self._element_name(tensor.dtype)
         storage = tensor.detach().untyped_storage()
-        key = (storage.data_ptr(), tensor.dtype)
+        key = (storage.data_ptr(), storage.nbytes(), tensor.dtype)
         if key not in self._storages:
             n_elements = storage.nbytes() // tensor.element_size()
             whole = tensor.detach().as_strided((n_elements,), (1,), 0)
@@ -153,12 +154,14 @@ def _child_list(module: nn.Module) -> Iterable[nn.Module]:
 class FieldWriter:
     """What a registered writer may ask for while it lists the fields of its module.
 
-    `typename` is the Torch7 class that is being written. A field whose value is None is left out.
+    `typename` is the Torch7 class that is being written, `header` a table in front of its fields, which only nn.GPU
+    has. A field whose value is None is left out.
     """
 
     def __init__(self, network: _NetworkWriter, place: str, typename: str):
         self.place = place
         self.typename = typename
+        self.header: LuaTable | None = None
         self._network = network
 
     def error(self, problem: str) -> ModuleError:

@@ -252,6 +252,9 @@ class TestErrors:
     def test_strides_too_large_for_numpy(self) -> None:
         assert "DoubleTensor" in self.message(tensor(1, [1], [2**62], 1, storage(2, 5)))
 
+    def test_a_shape_too_large_for_numpy_without_elements(self) -> None:
+        assert "DoubleTensor" in self.message(tensor(1, [0, 2**40, 2**40], [1, 1, 1], 1, NIL))
+
     def test_elements_in_total_too_many_for_numpy(self) -> None:
         assert "DoubleTensor" in self.message(tensor(1, [2**40, 2**40], [0, 0], 1, storage(2, 5)))
 
