@@ -35,7 +35,7 @@ def save_epoch(folder: Path, epoch: int, network: nn.Module, optimizer: SGD | Ad
 
 
 def load_optimizer_state(optimizer: SGD | Adam, path: str) -> None:
-    """Take options and state of an optimState_N.t7, ours or the original's; XnorNetError or T7Error names what is wrong."""
+    """Take options and state of an optimState_N.t7, ours or the original's. XnorNetError or T7Error where it cannot."""
     table = lua_compat.load(path)
     if not isinstance(table, LuaTable):
         raise XnorNetError(f"{path}: holds {type(table).__name__}, not an optimiser state (optimState_N.t7)")

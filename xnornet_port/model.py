@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import zip_longest
-from os import PathLike
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ def build_model(net_type: str, n_classes: int = 1000, dropout: float = 0.5, seed
     return network
 
 
-def load_model(path: str | PathLike[str]) -> nn.Module:
+def load_model(path: str | Path) -> nn.Module:
     """The network of a .t7 file, as `lua_compat.nn.load`; XnorNetError names the file and what is wrong with it."""
     try:
         return lua_compat.nn.load(path)
@@ -40,7 +40,7 @@ def load_model(path: str | PathLike[str]) -> nn.Module:
         raise XnorNetError(str(error)) from error
 
 
-def load_parameters(network: nn.Module, path: str | PathLike[str]) -> None:
+def load_parameters(network: nn.Module, path: str | Path) -> None:
     """Copy the parameters and running statistics of the network in a .t7 file, in order (-loadParams).
 
     Raises XnorNetError, before anything is copied, where the two networks differ in a shape.
