@@ -77,6 +77,24 @@ def test_going_on_from_a_table_is_going_on(golden: Path, name: str) -> None:
     assert torch.equal(copy, x)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_pieces_and_layout_change_no_bit(golden: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole tensor, pieces of five numbers, and numbers that do not lie side by side."""
+    results = []
+    for piece, is_strided in ((1 << 18, False), (5, False), (5, True)):
+        monkeypatch.setattr(lua_compat.optim, "_PIECE", piece)
+        case, x, optimizer = problem(golden, name)
+        if is_strided:
+            x = torch.nn.Parameter(torch.stack([x.detach(), x.detach()], dim=1)[:, 0])
+            optimizer = type(optimizer)([x])
+            optimizer.from_t7(case["config"])
+        for _ in range(5):
+            step(case, x, optimizer)
+        results.append(x.detach().clone())
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
 def test_going_on_from_torch7s_own_state(golden: Path) -> None:
     case, x, optimizer = problem(golden, "adam_default")
     optimizer.from_t7(case["state"])
