@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from lua_compat.logger import read_log
 
-EPOCHS = 3
+EPOCHS = 4
 TRAIN = ["-nClasses", "10", "-netType", "alexnetxnor", "-binaryWeight", "-optimType", "adam", "-batchSize", "32",
-         "-epochSize", "40", "-nEpochs", str(EPOCHS), "-nDonkeys", "1", "-testAll"]  # fmt: skip
+         "-epochSize", "36", "-nEpochs", str(EPOCHS), "-nDonkeys", "1", "-testAll"]  # fmt: skip
 
 
 def main() -> int:
