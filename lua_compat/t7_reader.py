@@ -199,12 +199,14 @@ class ObjectReader:
         """One value; of a container only the shell, with a frame that will fill it."""
         source = self.source
         start = source.position
-        if self.new_tensors is not None:
-            found = self.new_tensors.read(self.memo, start)
-            if found is not None:
-                return self._take_new_tensor(self.new_tensors, found)
         tag = source.read_int()
-        if tag in (TORCH, TABLE):
+        if tag == TORCH:
+            if self.new_tensors is not None:
+                found = self.new_tensors.read(self.memo, start)
+                if found is not None:
+                    return self._take_new_tensor(self.new_tensors, found, start)
+            return self._read_shared(tag)
+        if tag == TABLE:
             return self._read_shared(tag)
         if tag == NUMBER:
             return source.read_number()
@@ -220,16 +222,18 @@ class ObjectReader:
             return self._read_oldest_function()
         raise T7Error(f"expected a type id from 0 to 8, found {tag}", position=start)
 
-    def _take_new_tensor(self, new_tensors: NewTensorReader, found: NewTensor) -> Tensor:
+    def _take_new_tensor(self, new_tensors: NewTensorReader, found: NewTensor, start: int) -> Tensor:
         """Go on behind a tensor that was read in one piece, and behind others like it in the same table."""
-        frame, source = self._frames[-1], self.source
-        first = source.position - NUMBER_BYTES  # where the entry begins, if its key is a number
-        source.position = found.end
+        tensor, end = found[:2]
+        self.source.position = end
+        frame = self._frames[-1]
         if type(frame) is TableFrame and frame.is_time_for_run():
-            frame.entries[frame.key] = found.tensor  # before the others, for the order of the entries
-            taken, source.position = new_tensors.read_more(self.memo, frame.entries, frame.remaining - 1, first, found)
+            frame.entries[frame.key] = tensor  # before the others, for the order of the entries
+            entry = start - NUMBER_BYTES
+            most = frame.remaining - 1
+            taken, self.source.position = new_tensors.read_more(self.memo, frame.entries, most, entry, found)
             frame.note_run(taken)
-        return found.tensor
+        return tensor
 
     def _read_shared(self, tag: int) -> LuaValue:
         """A table, torch object or function: one seen before, or a new one under a new index."""
