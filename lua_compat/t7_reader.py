@@ -37,6 +37,7 @@ from lua_compat.values import (
 __all__ = ["ObjectReader"]
 
 NUMBER_BYTES = 12  # of a number with its type id, in binary
+LONGEST_PATH = 40  # steps of a path that are shown
 LUA_BYTECODE = b"\x1bL"
 # Members of an IntEnum are slow to look up.
 NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, OLDEST_FUNCTION, LEGACY_FUNCTION, FUNCTION = map(int, Tag)
@@ -188,11 +189,19 @@ class ObjectReader:
         finally:
             source.position = start
 
+    def forget(self) -> None:
+        """Let go of what was read, after a failure."""
+        self.memo = {}
+        self._frames = []
+
     def _path(self) -> str:
         """The keys down to the object being read, the middle of a very long path left out."""
-        steps = [frame.path_step(frame is self._frames[-1]) for frame in self._frames]
-        if len(steps) > 40:
-            steps = [*steps[:20], f"...({len(steps) - 40} more)...", *steps[-20:]]
+        frames: list[TableFrame | PartsFrame | None] = list(self._frames)
+        if len(frames) > LONGEST_PATH:
+            half = LONGEST_PATH // 2
+            frames = [*frames[:half], None, *frames[-half:]]
+        left_out = f"...({len(self._frames) - LONGEST_PATH} more)..."
+        steps = [left_out if frame is None else frame.path_step(frame is self._frames[-1]) for frame in frames]
         return "".join(steps).removeprefix(".")
 
     def _read_value(self) -> LuaValue:
@@ -226,6 +235,7 @@ class ObjectReader:
         """Go on behind a tensor that was read in one piece, and behind others like it in the same table."""
         tensor, end = found[:2]
         self.source.position = end
+        self.source.has_longs = True
         frame = self._frames[-1]
         if type(frame) is TableFrame and frame.is_time_for_run():
             frame.entries[frame.key] = tensor  # before the others, for the order of the entries
