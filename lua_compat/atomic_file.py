@@ -13,7 +13,7 @@ BUFFER_BYTES = 1 << 20
 
 
 @contextmanager
-def replace_file(path: str | Path) -> Iterator[BinaryIO]:
+def replace_file(path: str | Path, sync: bool = True) -> Iterator[BinaryIO]:
     """A file to write into, which becomes `path` when the block ends without an exception.
 
     It is written beside `path` under another name, brought to the disk (fsync) and renamed. A symbolic link
@@ -27,7 +27,8 @@ def replace_file(path: str | Path) -> Iterator[BinaryIO]:
         with open(descriptor, "wb", buffering=BUFFER_BYTES) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         with suppress(FileNotFoundError):
             os.chmod(temporary, os.stat(target).st_mode & 0o7777)
         os.replace(temporary, target)
@@ -35,7 +36,8 @@ def replace_file(path: str | Path) -> Iterator[BinaryIO]:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    sync_folder(target.parent)
+    if sync:
+        sync_folder(target.parent)
 
 
 def sync_folder(folder: Path) -> None:

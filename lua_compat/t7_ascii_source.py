@@ -33,6 +33,7 @@ class AsciiSource:
         self.layout = layout
         self.position = 0
         self.size = len(buffer)
+        self.has_longs = False
         self._buffer = buffer
 
     def at_end(self) -> bool:
@@ -67,6 +68,7 @@ class AsciiSource:
         return value
 
     def read_longs(self, count: int) -> tuple[int, ...]:
+        self.has_longs = True
         start = self.position
         values = tuple([int(self._token(INT_TOKEN, "a long")) for _ in range(count)])
         if any(not -(2**63) <= value < 2**63 for value in values):

@@ -214,6 +214,8 @@ def read_buffer(
         if reading.problem is None:
             return reading
         failed.append(reading)
+        if not reading.reader.source.has_longs:
+            break  # their size makes no difference
     first = failed[0]
     if first.values or first.problem is None:
         return first
@@ -231,6 +233,7 @@ def read_first(reader: ObjectReader, name: str) -> Reading:
             values.append(reader.read_object())
             end = reader.source.position
     except T7Error as error:
+        reader.forget()
         return Reading(values, placed(error, name), end, reader)
     return Reading(values, None, end, reader)
 

@@ -5,7 +5,7 @@ Files with many small tensors consist of little else. What this reader finds it 
 """
 
 import struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from lua_compat.t7_format import Layout
 from lua_compat.t7_runs import SHORTEST_RUN, field, leading_true, python_numbers
 from lua_compat.values import LuaValue, Storage, Tensor
 
-__all__ = ["NewTensorReader"]
+__all__ = ["NewTensor", "NewTensorReader"]
 
 SMALL_BYTES = 1 << 16
 BLOCK_BYTES = 1 << 20  # tensors read together share memory, so one kept alive keeps at most this much
@@ -31,11 +31,17 @@ class TensorHeader(NamedTuple):
     storage_header: bytes  # version and class name of its storage
 
 
+# A tensor that was read, the byte after it, how it lies on its storage (header, sizes, strides, offset from
+# 0), and where its storage's number and its elements stand, counted from its beginning.
+NewTensor: TypeAlias = tuple[Tensor, int, tuple[TensorHeader, list[int], list[int], int], int, int]
+
+
 class NewTensorReader:
     """Reads new tensors from the bytes of one binary file of the machine's own byte order."""
 
     def __init__(self, buffer: Any, layout: Layout) -> None:
         self._buffer = buffer
+        self._size = len(buffer)
         self._view = memoryview(buffer)
         self._order = order = "<" if layout.byte_order == "little" else ">"
         code = "q" if layout.long_size == 8 else "i"
@@ -46,7 +52,7 @@ class NewTensorReader:
         self._shapes = [struct.Struct(f"{order}{2 * ndim + 1}{code}ii") for ndim in range(MOST_DIMENSIONS + 1)]
         self._headers = tensor_headers(order)
 
-    def read(self, memo: dict[int, LuaValue], position: int) -> "NewTensor | None":
+    def read(self, memo: dict[int, LuaValue], position: int) -> NewTensor | None:
         """The new tensor at `position`, entered in the memo with its storage; else None."""
         buffer = self._buffer
         first = position
@@ -74,29 +80,28 @@ class NewTensorReader:
         data = position + self._long.size
         end = data + count * header.dtype.itemsize
         sizes, strides = numbers[:ndim], numbers[ndim:]
-        if not data <= end <= min(len(buffer), data + SMALL_BYTES) or index == storage_index:
+        if not data <= end <= self._size or end > data + SMALL_BYTES or index == storage_index:
             return None
         if not fits(sizes, strides, offset, count):
             return None
         storage = np.ndarray.__new__(header.storage_kind, (count,), header.dtype, bytearray(self._view[data:end]))
-        geometry = Geometry(header, sizes, strides, offset - 1)
         memo[storage_index] = storage
-        memo[index] = tensor = geometry.tensor_on(storage)
-        return NewTensor(tensor, geometry, end, start - 4 - first, data - first)
+        memo[index] = tensor = tensor_on(storage, header, sizes, strides, offset - 1)
+        return tensor, end, (header, sizes, strides, offset - 1), start - 4 - first, data - first
 
     def read_more(
-        self, memo: dict[int, LuaValue], entries: dict[Any, LuaValue], most: int, first: int, found: "NewTensor"
+        self, memo: dict[int, LuaValue], entries: dict[Any, LuaValue], most: int, first: int, found: NewTensor
     ) -> tuple[int, int]:
         """Read up to `most` table entries that differ from the entry at `first`, a number and the tensor
         `found`, in their keys, memo numbers and elements only. Returns how many there were and where the
         next entry begins.
         """
-        position = found.end
+        _, position, _, storage_index_at, data_at = found
         stride = position - first
         fixed = np.ones(stride, np.bool_)
-        for start, end in ((4, 12), (16, 20), (12 + found.storage_index_at, 16 + found.storage_index_at)):
+        for start, end in ((4, 12), (16, 20), (12 + storage_index_at, 16 + storage_index_at)):
             fixed[start:end] = False
-        fixed[12 + found.data_at :] = False
+        fixed[12 + data_at :] = False
         pattern = np.frombuffer(self._buffer, np.uint8, stride, first)[fixed]
         done, wanted = 0, SHORTEST_RUN
         while done < most:
@@ -120,57 +125,36 @@ class NewTensorReader:
         entries: dict[Any, LuaValue],
         rows: npt.NDArray[np.uint8],
         keys: npt.NDArray[Any],
-        found: "NewTensor",
+        found: NewTensor,
     ) -> bool:
         """Make the tensors of a block of entries; False, and nothing made, where their numbers are not all
         new.
         """
+        _, _, (header, sizes, strides, offset), storage_index_at, data_at = found
         indices = field(rows, 16, f"{self._order}i4").tolist()
-        storage_indices = field(rows, 12 + found.storage_index_at, f"{self._order}i4").tolist()
+        storage_indices = field(rows, 12 + storage_index_at, f"{self._order}i4").tolist()
         new = {*indices, *storage_indices}
         if len(new) < 2 * len(rows) or not memo.keys().isdisjoint(new):
             return False
-        header = found.geometry.header
-        elements = np.ascontiguousarray(rows[:, 12 + found.data_at :]).view(header.dtype)
+        elements = np.ascontiguousarray(rows[:, 12 + data_at :]).view(header.dtype)
         storages = [row.view(header.storage_kind) for row in elements]
-        tensors = [found.geometry.tensor_on(storage) for storage in storages]
+        tensors = [tensor_on(storage, header, sizes, strides, offset) for storage in storages]
         memo.update(zip(storage_indices, storages, strict=True))
         memo.update(zip(indices, tensors, strict=True))
         entries.update(zip(python_numbers(keys + 0.0), tensors, strict=True))
         return True
 
 
-class Geometry:
-    """How a tensor lies on its storage."""
-
-    __slots__ = ("byte_strides", "header", "offset", "sizes")
-
-    def __init__(self, header: TensorHeader, sizes: list[int], strides: list[int], offset: int) -> None:
-        """`offset` counts from 0."""
-        itemsize = header.dtype.itemsize
-        self.header = header
-        self.sizes = sizes
-        self.offset = offset * itemsize
-        self.byte_strides = [stride * itemsize for stride in strides]
-
-    def tensor_on(self, storage: Storage) -> Tensor:
-        header = self.header
-        if len(self.sizes) == 1 and self.sizes[0] == storage.size and self.byte_strides[0] == storage.itemsize:
-            tensor: Tensor = storage.view(header.kind)
-            return tensor
-        shape, strides = self.sizes, self.byte_strides
-        tensor = np.ndarray.__new__(header.kind, shape, header.dtype, storage, self.offset, strides)
-        return tensor
-
-
-class NewTensor(NamedTuple):
-    """A tensor that was read, and where its parts stand, counted from its beginning."""
-
+def tensor_on(storage: Storage, header: TensorHeader, sizes: list[int], strides: list[int], offset: int) -> Tensor:
+    """A tensor on a storage that it fits. `offset` counts from 0."""
     tensor: Tensor
-    geometry: Geometry
-    end: int  # the byte after it in the file
-    storage_index_at: int
-    data_at: int
+    if strides == [1] and sizes[0] == storage.size:
+        tensor = storage.view(header.kind)
+        return tensor
+    itemsize = header.dtype.itemsize
+    byte_strides = [stride * itemsize for stride in strides]
+    tensor = np.ndarray.__new__(header.kind, sizes, header.dtype, storage, offset * itemsize, byte_strides)
+    return tensor
 
 
 def tensor_headers(order: str) -> dict[bytes, TensorHeader]:

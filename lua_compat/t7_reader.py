@@ -37,6 +37,7 @@ from lua_compat.values import (
 __all__ = ["ObjectReader"]
 
 NUMBER_BYTES = 12  # of a number with its type id, in binary
+LONGEST_PATH = 40  # steps of a path that are shown
 LUA_BYTECODE = b"\x1bL"
 # Members of an IntEnum are slow to look up.
 NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, OLDEST_FUNCTION, LEGACY_FUNCTION, FUNCTION = map(int, Tag)
@@ -188,23 +189,33 @@ class ObjectReader:
         finally:
             source.position = start
 
+    def forget(self) -> None:
+        """Let go of what was read, after a failure."""
+        self.memo = {}
+        self._frames = []
+
     def _path(self) -> str:
         """The keys down to the object being read, the middle of a very long path left out."""
-        steps = [frame.path_step(frame is self._frames[-1]) for frame in self._frames]
-        if len(steps) > 40:
-            steps = [*steps[:20], f"...({len(steps) - 40} more)...", *steps[-20:]]
+        frames: list[TableFrame | PartsFrame | None] = list(self._frames)
+        if len(frames) > LONGEST_PATH:
+            half = LONGEST_PATH // 2
+            frames = [*frames[:half], None, *frames[-half:]]
+        left_out = f"...({len(self._frames) - LONGEST_PATH} more)..."
+        steps = [left_out if frame is None else frame.path_step(frame is self._frames[-1]) for frame in frames]
         return "".join(steps).removeprefix(".")
 
     def _read_value(self) -> LuaValue:
         """One value; of a container only the shell, with a frame that will fill it."""
         source = self.source
         start = source.position
-        if self.new_tensors is not None:
-            found = self.new_tensors.read(self.memo, start)
-            if found is not None:
-                return self._take_new_tensor(self.new_tensors, found)
         tag = source.read_int()
-        if tag in (TORCH, TABLE):
+        if tag == TORCH:
+            if self.new_tensors is not None:
+                found = self.new_tensors.read(self.memo, start)
+                if found is not None:
+                    return self._take_new_tensor(self.new_tensors, found, start)
+            return self._read_shared(tag)
+        if tag == TABLE:
             return self._read_shared(tag)
         if tag == NUMBER:
             return source.read_number()
@@ -220,16 +231,19 @@ class ObjectReader:
             return self._read_oldest_function()
         raise T7Error(f"expected a type id from 0 to 8, found {tag}", position=start)
 
-    def _take_new_tensor(self, new_tensors: NewTensorReader, found: NewTensor) -> Tensor:
+    def _take_new_tensor(self, new_tensors: NewTensorReader, found: NewTensor, start: int) -> Tensor:
         """Go on behind a tensor that was read in one piece, and behind others like it in the same table."""
-        frame, source = self._frames[-1], self.source
-        first = source.position - NUMBER_BYTES  # where the entry begins, if its key is a number
-        source.position = found.end
+        tensor, end = found[:2]
+        self.source.position = end
+        self.source.has_longs = True
+        frame = self._frames[-1]
         if type(frame) is TableFrame and frame.is_time_for_run():
-            frame.entries[frame.key] = found.tensor  # before the others, for the order of the entries
-            taken, source.position = new_tensors.read_more(self.memo, frame.entries, frame.remaining - 1, first, found)
+            frame.entries[frame.key] = tensor  # before the others, for the order of the entries
+            entry = start - NUMBER_BYTES
+            most = frame.remaining - 1
+            taken, self.source.position = new_tensors.read_more(self.memo, frame.entries, most, entry, found)
             frame.note_run(taken)
-        return found.tensor
+        return tensor
 
     def _read_shared(self, tag: int) -> LuaValue:
         """A table, torch object or function: one seen before, or a new one under a new index."""

@@ -36,6 +36,7 @@ class Source(Protocol):
     layout: Layout
     position: int
     size: int
+    has_longs: bool  # whether any was read so far
 
     def at_end(self) -> bool: ...
     def require_objects(self, count: int) -> None: ...
@@ -77,6 +78,7 @@ class BinarySource:
         self.layout = layout
         self.position = 0
         self.size = len(buffer)
+        self.has_longs = False
         self._buffer = buffer
         self._view = memoryview(buffer)
         self._file = file
@@ -111,6 +113,7 @@ class BinarySource:
         return value  # type: ignore[no-any-return]
 
     def read_longs(self, count: int) -> tuple[int, ...]:
+        self.has_longs = True
         reader = self._longs.get(count)
         if reader is None:
             reader = self._longs[count] = struct.Struct(f"{self._order}{count}{self._long_code}")

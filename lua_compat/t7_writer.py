@@ -43,6 +43,7 @@ def save(
     long_size: int = 8,
     byte_order: str = "little",
     referenced: bool = True,
+    sync: bool = True,
 ) -> None:
     """Write a value as torch.save does, so that Torch7 reads it.
 
@@ -53,7 +54,7 @@ def save(
     """
     layout = checked_layout(mode, long_size, byte_order)
     try:
-        with replace_file(path) as file:
+        with replace_file(path, sync) as file:
             write_value(file, value, layout, referenced)
     except T7Error as error:
         raise T7Error(f"cannot be written: {error.problem}", file=path, keys=error.keys) from None

@@ -250,6 +250,8 @@ class LuaTable(MutableMapping[Any, Any]):
         """From a mapping, or from a sequence whose elements get the keys 1..n (None leaves a hole)."""
         self._entries: dict[Any, Any] = {}
         self._has_boxes = False
+        if type(contents) is tuple and not contents:  # the usual case while reading
+            return
         if isinstance(contents, (str, bytes)):
             raise TypeError(f"a LuaTable is made of a mapping or a list, not of {type(contents).__name__}")
         pairs = contents.items() if isinstance(contents, Mapping) else enumerate(contents, 1)

@@ -81,7 +81,11 @@ class VolumetricDropout(SpatialDropout):
 
 @register("nn.Dropout")
 class Dropout(nn.Module):
-    """Drop single numbers; `v2` (since 2014) scales by 1 / (1 - p) in training, older ones by 1 - p in testing."""
+    """Drop single numbers; `v2` (since 2014) scales by 1 / (1 - p) in training, older ones by 1 - p in testing.
+
+    Element-Research's rnn adds `lazy`, one mask for all steps of a sequence (until `forget`), and `mono`, one for all
+    samples of a batch.
+    """
 
     def __init__(
         self,
@@ -89,8 +93,13 @@ class Dropout(nn.Module):
         v2: bool = True,
         stochastic_inference: bool = False,
         generator: Generator | None = None,
+        lazy: bool = False,
+        mono: bool = False,
     ):
         super().__init__()
+        self.lazy = lazy
+        self.mono = mono
+        self.mask: torch.Tensor | None = None
         self.p = p
         self.v2 = v2
         self.stochastic_inference = stochastic_inference
@@ -102,10 +111,15 @@ class Dropout(nn.Module):
             float(fields.number("p", default=0.5)),
             fields.boolean("v2", default=False),
             fields.boolean("stochastic_inference", default=False),
+            lazy=fields.boolean("lazy", default=False),
+            mono=fields.boolean("mono", default=False),
         )
 
     def to_t7(self, out: FieldWriter) -> dict[str, object]:
         return {
+            "lazy": self.lazy or None,
+            "mono": self.mono or None,
+            "flag": True if self.lazy else None,
             "p": self.p,
             "v2": self.v2,
             "stochastic_inference": self.stochastic_inference,
@@ -115,9 +129,16 @@ class Dropout(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.p > 0 and (self.training or self.stochastic_inference):
-            mask = bernoulli(tuple(x.shape), 1 - self.p, x, self.generator)
+            mask = self._next_mask(x)
             return x * (mask / (1 - self.p) if self.v2 else mask)
         return x if self.v2 else x * (1 - self.p)
+
+    def _next_mask(self, x: torch.Tensor) -> torch.Tensor:
+        if self.lazy and self.mask is not None:
+            return self.mask
+        mask = bernoulli((1, *x.shape[1:]) if self.mono else tuple(x.shape), 1 - self.p, x, self.generator)
+        self.mask = mask if self.lazy else None
+        return mask
 
     def extra_repr(self) -> str:
         return f"p={self.p}, v2={self.v2}"
