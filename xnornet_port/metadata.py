@@ -24,7 +24,7 @@ from xnornet_port.picture_paths import rebase
 from xnornet_port.preprocessing import ChannelStatistics, Preprocessing
 from xnornet_port.progress import Progress, no_progress
 
-__all__ = ["MEAN_STD_SAMPLES", "Metadata", "open_metadata"]
+__all__ = ["MEAN_STD_SAMPLES", "Metadata", "check_data_folder", "open_metadata"]
 
 MEAN_STD_SAMPLES = 10000
 """Training pictures the original draws for the mean, and again for the deviation."""
@@ -58,8 +58,7 @@ def open_metadata(
     missing, as long as the caches are there. A cache folder that cannot be written is said in a line and the run goes
     on. Raises XnorNetError, in one line, for everything else.
     """
-    if not os.path.isdir(data):
-        raise XnorNetError(f"{data}: no such data folder (-data; expected one with the folders train and val)")
+    check_data_folder(data)
     data = data.rstrip("/") or data
     stream = Generator(manual_seed)
     train = _open_train(data, cache, settings, say, progress)
@@ -167,6 +166,12 @@ def _check_classes(test: Dataset, train: Dataset, source: str) -> None:
         f"{source}: its {len(test.classes)} classes are not the {len(train.classes)} training classes in their order; "
         "delete the cache files of this data set, they are then made anew"
     )
+
+
+def check_data_folder(data: str) -> None:
+    """Raises XnorNetError where there is no such folder."""
+    if not os.path.isdir(data):
+        raise XnorNetError(f"{data}: no such data folder (-data; expected one with the folders train and val)")
 
 
 def _check_pictures(dataset: Dataset, source: str) -> None:

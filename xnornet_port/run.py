@@ -32,6 +32,7 @@ from xnornet_port.dataset_cache import write_classes
 from xnornet_port.errors import XnorNetError
 from xnornet_port.evaluate import evaluate
 from xnornet_port.interrupt import stop_on_interrupt
+from xnornet_port.metadata import check_data_folder
 from xnornet_port.model import build_model, check_classes, load_model, load_parameters, uses_binary_inputs
 from xnornet_port.options import Options
 from xnornet_port.report import Report
@@ -65,6 +66,7 @@ class Training:
 
 def run(options: Options, report: Report) -> int:
     """Do what the options say; returns the exit code (0, or 130 after Ctrl-C). User errors raise XnorNetError."""
+    check_data_folder(options.data)  # before the seconds it takes to draw a large network
     device = choose_device(options.device, options.gpu)
     use_full_precision()
     network = _make_network(options, report).to(device)
@@ -72,9 +74,9 @@ def run(options: Options, report: Report) -> int:
     _describe(network, options, report)
     folder = _make_folder(Path(options.save))
     with (
-        stop_on_interrupt(report.warn) as should_stop,
         _open_data(options, report) as data,
         convolution_sums(network, device),
+        stop_on_interrupt(report.warn) as should_stop,  # from here on there are batches to stop after
     ):
         report.open_logs(folder)
         _write_record(folder, options, data.classes, device)
