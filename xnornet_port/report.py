@@ -25,6 +25,14 @@ __all__ = ["Report"]
 TRAIN_COLUMNS = ("% top1 accuracy (train set)", "% top5 accuracy (train set)", "avg loss (train set)")
 TEST_COLUMNS = ("% top1 accuracy (test set) ", "% top5 accuracy (test set) ", "avg loss (test set)")
 
+TRAIN_SUMMARY = (
+    "Epoch: [%d][TRAINING SUMMARY] Total Time(s): %.2f\taverage loss (per batch): %.2f \t accuracy(%%):\t top-1 %.2f\t"
+)
+TEST_SUMMARY = (
+    "Epoch: [%d][TESTING SUMMARY] Total Time(s): %.2f \taverage loss (per batch): %.2f \t "
+    "accuracy [Center](%%):\t top-1 %.2f\t "
+)
+
 
 class Report:
     """Prints a run's lines to `stream` (standard output); `quiet` leaves out all but summaries and warnings."""
@@ -121,36 +129,18 @@ class Report:
 
     def train_summary(self, epoch: int, seconds: float, mean: Scores) -> None:
         """The epoch's summary line and its row in train.log."""
-        if self._train_log is not None:
-            self._train_log.add(dict(zip(TRAIN_COLUMNS, (mean.top1, mean.top5, mean.loss), strict=True)))
-        self._write(
-            string_format(
-                "Epoch: [%d][TRAINING SUMMARY] Total Time(s): %.2f\taverage loss (per batch): %.2f \t "
-                "accuracy(%%):\t top-1 %.2f\t",
-                epoch,
-                seconds,
-                mean.loss,
-                mean.top1,
-            )
-            + "\t"
-        )
-        self.say("\n")
+        self._summary(self._train_log, TRAIN_COLUMNS, TRAIN_SUMMARY, epoch, seconds, mean)
 
     def test_summary(self, epoch: int, seconds: float, mean: Scores) -> None:
         """The test's summary line and its row in test.log."""
-        if self._test_log is not None:
-            self._test_log.add(dict(zip(TEST_COLUMNS, (mean.top1, mean.top5, mean.loss), strict=True)))
-        self._write(
-            string_format(
-                "Epoch: [%d][TESTING SUMMARY] Total Time(s): %.2f \taverage loss (per batch): %.2f \t "
-                "accuracy [Center](%%):\t top-1 %.2f\t ",
-                epoch,
-                seconds,
-                mean.loss,
-                mean.top1,
-            )
-            + "\t"
-        )
+        self._summary(self._test_log, TEST_COLUMNS, TEST_SUMMARY, epoch, seconds, mean)
+
+    def _summary(
+        self, log: Logger | None, columns: tuple[str, ...], line: str, epoch: int, seconds: float, mean: Scores
+    ) -> None:
+        if log is not None:
+            log.add(dict(zip(columns, (mean.top1, mean.top5, mean.loss), strict=True)))
+        self._write(string_format(line, epoch, seconds, mean.loss, mean.top1) + "\t")
         self.say("\n")
 
     @contextmanager
