@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from torch import nn
 import lua_compat
 from lua_compat.module_text import module_text
 from lua_compat.nn import from_torch
+from lua_compat.values import LuaTable, TorchObject
 from xnornet_port import build_model, load_model
 from xnornet_port.binarization import binary_convolutions
 from xnornet_port.errors import XnorNetError
@@ -91,6 +93,30 @@ def test_parameters_of_another_network_are_refused_before_anything_is_copied(gol
     with pytest.raises(XnorNetError, match=r"tiny_xnor\.t7: parameter \d+ has shape"):
         load_parameters(network, golden / "models" / "tiny_xnor.t7")
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+def test_a_network_saved_from_a_gpu_is_read_without_one(golden: Path, tmp_path: Path) -> None:
+    """The published models hold CudaTensors: the same network with every tensor renamed so."""
+    network = lua_compat.load(golden / "models" / "tiny_xnor.t7")
+    renamed = on_cuda(network)
+    assert renamed["modules"][1]["weight"].typename == "torch.CudaTensor"
+    lua_compat.save(tmp_path / "cuda.t7", renamed)
+    plain, cuda = (load_model(path).eval() for path in (golden / "models" / "tiny_xnor.t7", tmp_path / "cuda.t7"))
+    x = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        assert torch.equal(plain(x), cuda(x))
+    assert from_torch(cuda)["modules"][1]["weight"].typename == "torch.FloatTensor"
+
+
+def on_cuda(value: object) -> object:
+    """The value with its float tensors as CudaTensors, as a network after :cuda() is saved."""
+    if isinstance(value, TorchObject):
+        return TorchObject(value.typename, {key: on_cuda(field) for key, field in value.items()})
+    if isinstance(value, LuaTable):
+        return LuaTable({key: on_cuda(field) for key, field in value.items()})
+    if isinstance(value, np.ndarray) and value.dtype == np.float32:
+        return lua_compat.tensor(value, "torch.CudaTensor")
+    return value
 
 
 def test_a_network_written_and_read_answers_the_same(golden: Path, tmp_path: Path) -> None:
