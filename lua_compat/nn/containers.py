@@ -34,7 +34,13 @@ __all__ = [
 ]
 
 Table = list[Any] | tuple[Any, ...]
-_SEQUENCES = ("nn.Sequential", "nn.Maxout", "nn.LayerNormalization", "nn.SpatialLPPooling")
+_SEQUENCES = (
+    "nn.Sequential",
+    "nn.Maxout",
+    "nn.LayerNormalization",
+    "nn.SpatialLPPooling",
+    "inn.SpatialSameResponseNormalization",
+)
 
 
 @register(*_SEQUENCES, container=True)
@@ -109,7 +115,7 @@ class Concat(Container):
         return f"dimension={self.dimension}"
 
 
-@register("nn.DepthConcat", "nn.Inception", container=True)
+@register("nn.DepthConcat", container=True)
 class DepthConcat(Concat):
     """Concat of outputs of different sizes: the smaller ones in the middle of zeros (nn/DepthConcat.lua)."""
 
@@ -173,9 +179,21 @@ class MapTable(nn.Module):
         return [self.module(entry) for entry in x]
 
 
-@register("nn.Decorator", "nn.DontCast", "nn.Profile", container=True)
+@register("nn.DataParallelTable", container=True)
+def data_parallel_table(fields: Fields) -> nn.Module:
+    """cunn's copies of one module on several GPUs: the module itself, which is written back without them."""
+    children = fields.children()
+    if not children:
+        raise fields.error("it holds no module")
+    return children[0]
+
+
+@register("nn.Decorator", "nn.DontCast", "nn.Profile", "nn.Inception", "nn.Serial", container=True)
 class Decorator(nn.Module):
-    """What only its module does: nn.DontCast and nn.Profile change how it runs, not what it gives."""
+    """What only its module does.
+
+    nn.DontCast and nn.Profile change how it runs, not what it gives; nn.Inception and nn.Serial are dpnn's.
+    """
 
     def __init__(self, module: nn.Module):
         super().__init__()
