@@ -160,6 +160,8 @@ CASES = [
      torch.full((1, 2, 1, 1, 1), -math.log(2))),
     ("cudnn.Sigmoid", module("cudnn.Sigmoid"), T([0.0]), [0.5]),
     ("cudnn.Tanh", module("cudnn.Tanh"), T([0.0]), [0.0]),
+    ("DontCast", module("nn.DontCast", castin=True, castout=True, moduleType="torch.DoubleTensor", modules=table(
+        module("nn.Linear", weight=np.array([[2.0]])))), T([1.5]), [3.0]),
     ("Decorator", module("nn.Decorator", modules=table(SCALE2)), T([1.0]), [2.0]),
     ("Inception", module("nn.Inception", modules=table(SCALE2)), T([1.0]), [2.0]),
     ("Serial", module("nn.Serial", modules=table(SCALE2)), T([1.0]), [2.0]),
