@@ -28,6 +28,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "inspect": Command("cache_tools.inspect", "show what a .t7 file holds"),
     "diff": Command("cache_tools.diff", "compare two .t7 files"),
+    "convert": Command("cache_tools.convert", "a network to safetensors, PyTorch, ONNX or another .t7"),
     "caches": Command("cache_tools.caches", "check, relocate or build the data caches of a run"),
     "plot": Command("cache_tools.plot", "draw the curves of runs from their logs"),
     "demo-data": Command("cache_tools.demo_data", "make a small real data set from handwritten digits"),

@@ -19,7 +19,7 @@ from lua_compat.t7_format import (
     payload_of,
 )
 from lua_compat.t7_new_tensors import NewTensor, NewTensorReader
-from lua_compat.t7_runs import SHORTEST_RUN
+from lua_compat.t7_runs import SHORTEST_RUN, Patience
 from lua_compat.t7_source import MISSING, Source
 from lua_compat.values import (
     IdentityKey,
@@ -46,7 +46,7 @@ NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, OLDEST_FUNCTION, LEGACY_FUNCTION, FU
 class TableFrame:
     """A table (or tds.Hash) whose entries are being read."""
 
-    __slots__ = ("_patience", "_pause", "entries", "key", "last_key", "remaining", "table")
+    __slots__ = ("_patience", "entries", "key", "last_key", "remaining", "table")
 
     def __init__(self, table: LuaTable, count: int) -> None:
         self.table = table
@@ -54,19 +54,20 @@ class TableFrame:
         self.remaining = count
         self.key: Any = MISSING
         self.last_key: Any = MISSING
-        self._pause = SHORTEST_RUN  # tensors to read one by one before the next try of a run; doubled in vain
-        self._patience = 0
+        self._patience: Patience | None = None  # for runs of tensors
 
     def is_time_for_run(self) -> bool:
         """Whether to look for a run of tensors after the one under a number that was just read."""
-        self._patience -= 1
-        return self._patience < 0 and self.remaining > SHORTEST_RUN and type(self.key) in (int, float)
+        if self._patience is None:
+            self._patience = Patience(1)
+        self._patience.left -= 1
+        return self._patience.left <= 0 and self.remaining > SHORTEST_RUN and type(self.key) in (int, float)
 
     def note_run(self, taken: int) -> None:
         """A run of `taken` tensors was read."""
         self.remaining -= taken
-        self._pause = 1 if taken >= SHORTEST_RUN else min(2 * self._pause, 1 << 12)
-        self._patience = self._pause
+        if self._patience is not None:
+            self._patience.note(taken)
 
     def read_run(self, source: Source) -> None:
         """Let the source read what it can in one go."""

@@ -13,10 +13,11 @@ import numpy.typing as npt
 from lua_compat.t7_format import Tag
 from lua_compat.values import EXACT_INTEGERS, LuaValue, text_or_bytes
 
-__all__ = ["SHORTEST_RUN", "EntryShape", "field", "leading_true", "python_numbers", "read_run"]
+__all__ = ["SHORTEST_RUN", "EntryShape", "Patience", "field", "leading_true", "python_numbers", "read_run"]
 
 SHORTEST_RUN = 32  # entries looked at first; doubled while all have the shape
 LONGEST_RUN = 1 << 16
+LONGEST_PAUSE = 1 << 12
 
 
 class EntryShape(NamedTuple):
@@ -26,6 +27,21 @@ class EntryShape(NamedTuple):
     key_length: int
     value_tag: int
     value_length: int
+
+
+class Patience:
+    """When to look for a run: soon after one was found, ever later after looking in vain."""
+
+    __slots__ = ("_pause", "left")
+
+    def __init__(self, first: int) -> None:
+        self.left = first  # entries to read one by one before
+        self._pause = SHORTEST_RUN
+
+    def note(self, taken: int) -> None:
+        """A run of `taken` entries was found."""
+        self._pause = 1 if taken >= SHORTEST_RUN else min(2 * self._pause, LONGEST_PAUSE)
+        self.left = self._pause
 
 
 HEAD_BYTES = {Tag.NUMBER: 4, Tag.STRING: 8, Tag.BOOLEAN: 4}

@@ -15,8 +15,8 @@ import numpy as np
 
 from lua_compat.errors import T7Error
 from lua_compat.t7_format import ElementType, Layout
-from lua_compat.t7_runs import SHORTEST_RUN, EntryShape, read_run
-from lua_compat.values import EXACT_INTEGERS, LuaValue, Storage, lua_number
+from lua_compat.t7_runs import SHORTEST_RUN, EntryShape, Patience, read_run
+from lua_compat.values import EXACT_INTEGERS, LuaValue, Storage, lua_number, text_or_bytes
 
 __all__ = ["MISSING", "BinarySource", "Source", "read_class"]
 
@@ -149,14 +149,14 @@ class BinarySource:
         self.position = start + 11 + length
         return name, 1
 
-    def _read_numbered_strings(self, entries: dict[Any, LuaValue], count: int, position: int) -> tuple[int, int]:
+    def _read_numbered_strings(self, entries: dict[Any, LuaValue], count: int) -> int:
         """Read the leading entries whose keys are numbers and whose values are strings, as in lists of names.
 
-        Returns how many there were and where the next entry begins.
+        Returns how many of `count` there were.
         """
-        buffer, size, read_head = self._buffer, self.size, self._numbered_string
-        done = 0
-        while done < count and position + 20 <= size:
+        buffer, size, read_head, position = self._buffer, self.size, self._numbered_string, self.position
+        left = count
+        while left and position + 20 <= size:
             key_tag, key, tag, length = read_head(buffer, position)
             end = position + 20 + length
             if key_tag != 1 or tag != 2 or length < 0 or end > size or not key.is_integer():
@@ -167,8 +167,9 @@ class BinarySource:
             except UnicodeDecodeError:
                 entries[lua_number(key + 0.0)] = raw
             position = end
-            done += 1
-        return done, position
+            left -= 1
+        self.position = position
+        return count - left
 
     def read_elements(self, element: ElementType, count: int, kind: type[Storage]) -> Storage:
         dtype = self._in_file.get(element.name) or self._type_in_file(element)
@@ -215,8 +216,7 @@ class BinarySource:
         """
         buffer, size, read_pair, read_double = self._buffer, self.size, self._pair, self._double
         position = self.position  # self.position follows behind: after whole keys and whole values
-        pause = SHORTEST_RUN  # entries to read one by one before the next try of a run; doubled in vain
-        patience = 8
+        patience = Patience(8)
         key: Any
         while count and position + 12 <= size:
             key_tag, key_length = read_pair(buffer, position)
@@ -224,11 +224,7 @@ class BinarySource:
                 start, position = position + 8, position + 8 + key_length
                 if not start <= position <= size:
                     break
-                raw = buffer[start:position]
-                try:
-                    key = raw.decode()
-                except UnicodeDecodeError:
-                    key = raw
+                key = text_or_bytes(buffer[start:position])
             elif key_tag == 1:
                 (key,) = read_double(buffer, position + 4)
                 position, key_length = position + 12, 0
@@ -260,17 +256,14 @@ class BinarySource:
                 return count, key
             self.position = position
             count -= 1
-            patience -= 1
-            if tag == 2 and key_tag == 1 and patience >= 0:
-                taken, position = self._read_numbered_strings(entries, min(count, patience), position)
-                self.position = position
-                count -= taken
-                patience -= taken
-            if patience < 0 and count >= SHORTEST_RUN:
+            patience.left -= 1
+            if key_tag == 1 and tag == 2 and patience.left > 0:
+                count -= self._read_numbered_strings(entries, min(count, patience.left))
+                patience.left = 0
+            if patience.left <= 0 and count >= SHORTEST_RUN:
                 shape = EntryShape(key_tag, key_length, tag, length)
-                taken, position = read_run(buffer, position, self._order, shape, count, entries)
-                self.position = position
+                taken, self.position = read_run(buffer, self.position, self._order, shape, count, entries)
                 count -= taken
-                pause = 1 if taken >= SHORTEST_RUN else min(2 * pause, 1 << 12)
-                patience = pause
+                patience.note(taken)
+            position = self.position
         return count, MISSING

@@ -14,7 +14,7 @@ from lua_compat.nn.fields import Fields
 from lua_compat.nn.network_writer import FieldWriter
 from lua_compat.nn.registry import register, writes
 from lua_compat.nn.simple_math import MulConstant
-from lua_compat.nn.table import JoinTable
+from lua_compat.nn.table import JoinTable, flattened
 from lua_compat.values import LuaTable, TorchObject
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Container",
     "Decorator",
     "DepthConcat",
+    "DontCast",
     "MapTable",
     "NaN",
     "Parallel",
@@ -34,7 +35,13 @@ __all__ = [
 ]
 
 Table = list[Any] | tuple[Any, ...]
-_SEQUENCES = ("nn.Sequential", "nn.Maxout", "nn.LayerNormalization", "nn.SpatialLPPooling")
+_SEQUENCES = (
+    "nn.Sequential",
+    "nn.Maxout",
+    "nn.LayerNormalization",
+    "nn.SpatialLPPooling",
+    "inn.SpatialSameResponseNormalization",
+)
 
 
 @register(*_SEQUENCES, container=True)
@@ -109,7 +116,7 @@ class Concat(Container):
         return f"dimension={self.dimension}"
 
 
-@register("nn.DepthConcat", "nn.Inception", container=True)
+@register("nn.DepthConcat", container=True)
 class DepthConcat(Concat):
     """Concat of outputs of different sizes: the smaller ones in the middle of zeros (nn/DepthConcat.lua)."""
 
@@ -173,9 +180,21 @@ class MapTable(nn.Module):
         return [self.module(entry) for entry in x]
 
 
-@register("nn.Decorator", "nn.DontCast", "nn.Profile", container=True)
+@register("nn.DataParallelTable", container=True)
+def data_parallel_table(fields: Fields) -> nn.Module:
+    """cunn's copies of one module on several GPUs: the module itself, which is written back without them."""
+    children = fields.children()
+    if not children:
+        raise fields.error("it holds no module")
+    return children[0]
+
+
+@register("nn.Decorator", "nn.Profile", "nn.Inception", "nn.Serial", container=True)
 class Decorator(nn.Module):
-    """What only its module does: nn.DontCast and nn.Profile change how it runs, not what it gives."""
+    """What only its module does.
+
+    nn.Profile changes how it runs, not what it gives; nn.Inception and nn.Serial are dpnn's.
+    """
 
     def __init__(self, module: nn.Module):
         super().__init__()
@@ -202,6 +221,38 @@ def only_child(fields: Fields) -> nn.Module:
     if len(children) != 1:
         raise fields.error(f"field modules should hold one module, found {len(children)}")
     return children[0]
+
+
+@register("nn.DontCast", container=True)
+class DontCast(Decorator):
+    """A module that keeps its type of numbers: `cast_in` brings tensors to it, `cast_out` back (nn/DontCast.lua)."""
+
+    def __init__(self, module: nn.Module, cast_in: bool = False, cast_out: bool = False):
+        super().__init__(module)
+        self.cast_in = cast_in
+        self.cast_out = cast_out
+
+    @classmethod
+    def from_t7(cls, fields: Fields) -> Self:
+        cast_in = fields.boolean("castin", default=False)
+        return cls(only_child(fields), cast_in, fields.boolean("castout", default=cast_in))
+
+    def to_t7(self, out: FieldWriter) -> dict[str, object]:
+        casts = {"castin": self.cast_in or None, "castout": self.cast_out or None}
+        return {**super().to_t7(out), **casts}
+
+    def forward(self, x: Any) -> Any:
+        inside = next((parameter.dtype for parameter in self.module.parameters()), None)
+        outside = next((tensor.dtype for tensor in flattened(x) if tensor.is_floating_point()), None)
+        y = self.module(cast(x, inside) if self.cast_in else x)
+        return cast(y, outside) if self.cast_out else y
+
+
+def cast(value: Any, dtype: torch.dtype | None) -> Any:
+    """The floating-point tensors of a nested table in another type."""
+    if isinstance(value, torch.Tensor):
+        return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+    return [cast(entry, dtype) for entry in value]
 
 
 @register("nn.GPU", container=True)

@@ -13,7 +13,7 @@ import lua_compat
 from lua_compat.errors import ModuleError, UnknownModuleError
 from lua_compat.nn.fields import Fields
 from lua_compat.nn.placeholder import Placeholder
-from lua_compat.nn.registry import Origin, Reader, is_container, registered_reader, set_origin
+from lua_compat.nn.registry import Origin, Reader, is_container, origin_of, registered_reader, set_origin
 from lua_compat.values import LuaTable, Storage, TorchObject
 
 __all__ = ["load", "to_torch"]
@@ -87,8 +87,9 @@ class _NetworkReader:
         fields = Fields(source, place, self.module, self.parameter, self._zero_based)
         module = read(fields)
         self._being_read.discard(id(source))
-        set_origin(module, Origin(source.typename, _plain_fields(source)))
-        module.training = fields.boolean("train", default=True)
+        if origin_of(module) is None:  # else its reader handed on a module that it holds
+            set_origin(module, Origin(source.typename, _plain_fields(source)))
+            module.training = fields.boolean("train", default=True)
         self._modules[id(source)] = module
         return module
 

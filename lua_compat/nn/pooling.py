@@ -46,19 +46,26 @@ def dilation_fields(module: nn.MaxPool2d | nn.MaxPool3d, names: str, out: FieldW
     }
 
 
-@register("nn.SpatialMaxPooling", "nn.SpatialDilatedMaxPooling", "cudnn.SpatialMaxPooling")
+@register("nn.SpatialMaxPooling", "nn.SpatialDilatedMaxPooling", "cudnn.SpatialMaxPooling", "inn.SpatialMaxPooling")
 def spatial_max_pooling(fields: Fields) -> nn.MaxPool2d:
+    """inn's (imagine-nn) always rounds the size of its output up."""
     kernel = two(fields, "k")
     return nn.MaxPool2d(
         kernel,
         stride=strides(fields, kernel, "HW"),
         padding=two(fields, "pad", default=0),
         dilation=two(fields, "dilation", default=1),
-        ceil_mode=fields.boolean("ceil_mode", default=False),
+        ceil_mode=fields.boolean("ceil_mode", default=fields.typename == "inn.SpatialMaxPooling"),
     )
 
 
-@writes(nn.MaxPool2d, "nn.SpatialMaxPooling", "nn.SpatialDilatedMaxPooling", "cudnn.SpatialMaxPooling")
+@writes(
+    nn.MaxPool2d,
+    "nn.SpatialMaxPooling",
+    "nn.SpatialDilatedMaxPooling",
+    "cudnn.SpatialMaxPooling",
+    "inn.SpatialMaxPooling",
+)
 def max_pool2d_fields(module: nn.MaxPool2d, out: FieldWriter) -> dict[str, object]:
     return {**window_fields(module, "HW"), **dilation_fields(module, "HW", out), "indices": out.indices()}
 

@@ -38,6 +38,7 @@ __all__ = [
     "Reader",
     "Writer",
     "is_container",
+    "module_classes",
     "origin_of",
     "register",
     "registered_reader",
@@ -117,6 +118,11 @@ def registered_reader(typename: str) -> Reader | None:
 def registered_typenames() -> dict[str, Reader]:
     """Every Torch7 class name that can be read, with its reader."""
     return dict(_READERS)
+
+
+def module_classes(typename: str) -> list[type[nn.Module]]:
+    """The PyTorch classes that modules of a Torch7 class become, where their writers know it; may be empty."""
+    return [module_class for module_class, name in _WRITERS if name == typename]
 
 
 def is_container(typename: str) -> bool:

@@ -210,6 +210,27 @@ class CAdd(_Componentwise):
         return x + self._spread(self.bias, x)
 
 
+@register("inn.MeanSubtraction")
+class MeanSubtraction(nn.Module):
+    """x - mean, the mean of one sample for all (imagine-nn MeanSubtraction.lua)."""
+
+    def __init__(self, mean: torch.Tensor):
+        super().__init__()
+        self.mean: torch.Tensor
+        self.register_buffer("mean", mean)
+
+    @classmethod
+    def from_t7(cls, fields: Fields) -> MeanSubtraction:
+        return cls(fields.buffer("mean"))
+
+    def to_t7(self, out: FieldWriter) -> dict[str, object]:
+        return {"mean": out.tensor(self.mean)}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sample = self.mean[0] if self.mean.dim() == 4 else self.mean
+        return x - sample
+
+
 @register("nn.CMul")
 class CMul(_Componentwise):
     """x * weight, component by component."""

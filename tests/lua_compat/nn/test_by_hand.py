@@ -1,6 +1,7 @@
 """Classes that the golden files do not have: small answers worked out by hand from nn's Lua and THNN's C."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -146,10 +147,69 @@ CASES = [
                                               kH=1, kW=1, pT=0, pW=0, pH=0, weight=array([2, 3], 1, 2, 1, 1, 1),
                                               bias=array([0])),
      T([1.0, 10.0]).reshape(2, 1, 1, 1), T([32.0]).reshape(1, 1, 1, 1)),
+    ("cudnn.VolumetricConvolution", module("cudnn.VolumetricConvolution", nInputPlane=1, nOutputPlane=1, kT=2, kH=1,
+                                           kW=1, weight=array([1, 10], 1, 1, 2, 1, 1), bias=array([1])),
+     T([2.0, 3.0]).reshape(1, 2, 1, 1), T([33.0]).reshape(1, 1, 1, 1)),
+    ("cudnn.VolumetricFullConvolution", module(
+        "cudnn.VolumetricFullConvolution", nInputPlane=1, nOutputPlane=1, kT=2, kH=1, kW=1, adjW=0,
+        weight=array([1, 10], 1, 1, 2, 1, 1), bias=array([1])),
+     T([2.0]).reshape(1, 1, 1, 1), T([3.0, 21.0]).reshape(1, 2, 1, 1)),
+    ("cudnn.VolumetricSoftMax", module("cudnn.VolumetricSoftMax"), torch.zeros(1, 2, 1, 1, 1),
+     torch.full((1, 2, 1, 1, 1), 0.5)),
+    ("cudnn.VolumetricLogSoftMax", module("cudnn.VolumetricLogSoftMax"), torch.zeros(1, 2, 1, 1, 1),
+     torch.full((1, 2, 1, 1, 1), -math.log(2))),
+    ("cudnn.Sigmoid", module("cudnn.Sigmoid"), T([0.0]), [0.5]),
+    ("cudnn.Tanh", module("cudnn.Tanh"), T([0.0]), [0.0]),
+    ("DontCast", module("nn.DontCast", castin=True, castout=True, moduleType="torch.DoubleTensor", modules=table(
+        module("nn.Linear", weight=np.array([[2.0]])))), T([1.5]), [3.0]),
+    ("Decorator", module("nn.Decorator", modules=table(SCALE2)), T([1.0]), [2.0]),
+    ("Inception", module("nn.Inception", modules=table(SCALE2)), T([1.0]), [2.0]),
+    ("Serial", module("nn.Serial", modules=table(SCALE2)), T([1.0]), [2.0]),
+    ("inn.MeanSubtraction", module("inn.MeanSubtraction", mean=array([1, 2], 1, 2, 1, 1)),
+     T([3.0, 3.0]).reshape(1, 2, 1, 1), T([2.0, 1.0]).reshape(1, 2, 1, 1)),
+    ("inn.SpatialMaxPooling", module("inn.SpatialMaxPooling", kW=2, kH=1, dW=2, dH=1), T([[[1.0, 3.0, 2.0]]]),
+     [[[3.0, 2.0]]]),  # rounded up
+    ("inn.SpatialSameResponseNormalization", module(
+        "inn.SpatialSameResponseNormalization", modules=table(SCALE2, NEGATE)), T([1.0]), [-2.0]),
     ("Convert_bf", module("nn.Convert", inputShape="bchw", outputShape="bf"), torch.ones(2, 1, 2, 3),
      [[1.0] * 6] * 2),
     ("Convert_b", module("nn.Convert", inputShape="bt", outputShape="b"), T([[1.0, 2.0], [3.0, 4.0]]), [1.0, 3.0]),
 ]  # fmt: skip
+
+
+CUDNN = {  # a golden file of the nn class that it is on a GPU
+    "cudnn.BatchNormalization": "BatchNormalization",
+    "cudnn.LogSoftMax": "LogSoftMax_1d",
+    "cudnn.SpatialBatchNormalization": "SpatialBatchNormalization",
+    "cudnn.SpatialCrossMapLRN": "SpatialCrossMapLRN",
+    "inn.SpatialCrossResponseNormalization": "SpatialCrossMapLRN",
+    "cudnn.SpatialFullConvolution": "SpatialFullConvolution",
+    "cudnn.SpatialLogSoftMax": "SpatialLogSoftMax",
+    "cudnn.SpatialMaxPooling": "SpatialMaxPooling_ceil",
+    "cudnn.VolumetricAveragePooling": "VolumetricAveragePooling",
+    "cudnn.VolumetricBatchNormalization": "VolumetricBatchNormalization",
+    "cudnn.VolumetricMaxPooling": "VolumetricMaxPooling",
+}
+
+
+@pytest.mark.parametrize("typename", CUDNN)
+def test_a_class_of_another_package_with_the_fields_of_nns(golden: Path, typename: str) -> None:
+    case = lua_compat.load(golden / "modules" / f"{CUDNN[typename]}.t7")
+    source = TorchObject(typename, case["module"].fields)
+    ours = t7nn.to_torch(source).eval()
+    x, expected = (torch.from_numpy(np.array(case[name])) for name in ("input", "evaluateOutput"))
+    same(ours(x), expected)
+    assert t7nn.from_torch(ours).typename == typename
+    if typename.startswith("cudnn."):
+        renamed = t7nn.from_torch(ours, names="nn")
+        assert renamed.typename == typename.replace("cudnn", "nn")
+        same(t7nn.to_torch(renamed).eval()(x), expected)
+
+
+def test_copies_on_several_gpus_are_the_module_itself(golden: Path) -> None:
+    network = t7nn.to_torch(module("nn.DataParallelTable", dimension=1, modules=table(SCALE2)))
+    assert network(T([1.0])).tolist() == [2.0]
+    assert t7nn.from_torch(network).typename == "nn.MulConstant"
 
 
 @pytest.mark.parametrize(("source", "x", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
@@ -175,6 +235,9 @@ CRITERIA = [
     ("SpatialClassNLL", module("nn.SpatialClassNLLCriterion"), T([[[[-1.0]], [[-2.0]]]]), T([[[2]]]), 2.0),
     ("SpatialCrossEntropy", module("cudnn.SpatialCrossEntropyCriterion", nll=module("nn.SpatialClassNLLCriterion")),
      torch.zeros(1, 2, 1, 1), T([[[2]]]), math.log(2)),
+    ("VolumetricCrossEntropy", module(
+        "cudnn.VolumetricCrossEntropyCriterion", nll=module("nn.SpatialClassNLLCriterion")),
+     torch.zeros(1, 2, 1, 1, 1), T([[[[2]]]]), math.log(2)),
     ("ClassNLL_number", module("nn.ClassNLLCriterion"), T([-1.0, -2.0]), 2, 2.0),
     ("ClassSimplex", module("nn.ClassSimplexCriterion", nClasses=2, simplex=array([[1, 0], [-1, 0]])),
      T([[0.0, 0.0]]), T([2]), 0.5),

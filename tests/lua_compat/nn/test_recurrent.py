@@ -216,6 +216,8 @@ def test_a_gru() -> None:
     x = numbers(T, N, D)
     expected = gru_formula(x, weight, np.concatenate([bias, candidate_bias]))
     sequencer = Sequencer(GRU(step, H))
+    assert t7nn.from_torch(sequencer)["module"].typename == "nn.GRU"
+    assert t7nn.from_torch(SAdd(1.0)).typename == "nn.SAdd"
     for each in (sequencer, written_and_read(sequencer)):
         same(each(torch.from_numpy(x)), expected)
 

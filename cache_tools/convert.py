@@ -1,0 +1,268 @@
+"""convert: a Torch7 network into another file, or into a .t7 for other machines.
+
+    python -m cache_tools convert model.t7 model.safetensors                  # its parameters, by name
+    python -m cache_tools convert model.t7 model.pt                           # the same as a PyTorch state_dict
+    python -m cache_tools convert model.t7 model.onnx --input-size 3,224,224  # the network itself
+    python -m cache_tools convert model_gpu.t7 model.t7 --float               # nn.* and FloatTensor: no GPU needed
+    python -m cache_tools convert model.t7 model_gpu.t7 --cuda-names          # cudnn.* and CudaTensor
+
+What was written is read again and both networks answer a random input, where its size is given or known; OUT appears
+only when they agree.
+.safetensors needs the package safetensors, .onnx the packages onnx and onnxscript: pip install 'xnornet-port[convert]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+import lua_compat
+from lua_compat.errors import LuaCompatError
+from lua_compat.nn.class_names import Names
+from lua_compat.values import LuaTable, TorchObject
+
+__all__ = ["add_arguments", "run"]
+
+TOLERANCE = 1e-5  # relative to the largest number of the output
+
+
+class ConvertError(LuaCompatError):
+    """A network that cannot be converted as asked, or came out different."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the files and options."""
+    parser.add_argument("source", metavar="IN", type=Path, help="a .t7 file that holds a network")
+    parser.add_argument("target", metavar="OUT", type=Path, help="file to write: .safetensors, .pt, .onnx or .t7")
+    parser.add_argument("--key", help="the network's key, where IN holds a table")
+    parser.add_argument("--input-size", type=input_size, metavar="C,H,W", help="size of one sample, as 3,224,224")
+    parser.add_argument("--no-check", action="store_true", help="do not run both networks on a random input")
+    family = parser.add_mutually_exclusive_group()
+    family.add_argument("--float", action="store_true", help="float32 numbers; in a .t7 nn.* classes and FloatTensor")
+    family.add_argument("--cuda-names", action="store_true", help="in a .t7 cudnn.* classes and CudaTensor")
+
+
+def input_size(text: str) -> tuple[int, ...]:
+    """3,224,224 or 3x224x224 as a tuple."""
+    try:
+        sizes = tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"expected sizes such as 3,224,224, found {text!r}")
+    return sizes
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert one file, check it and say what was done."""
+    write = WRITERS.get(arguments.target.suffix.lower())
+    if write is None:
+        raise ConvertError(f"{arguments.target}: the name should end in one of {', '.join(WRITERS)}")
+    if arguments.cuda_names and arguments.target.suffix.lower() != ".t7":
+        raise ConvertError(f"{arguments.target}: --cuda-names is about class names, which only a .t7 has")
+    source = network_object(arguments.source, arguments.key)
+    network = readable(source, arguments.source).eval()
+    network = network.float() if arguments.float else network
+    for line in summary(source, network):
+        print(line)
+    size = arguments.input_size or known_input_size(network)
+    x = None if size is None else random_input(network, size)
+    unfinished = arguments.target.with_name(f".unfinished-{arguments.target.name}")
+    try:
+        read_again = write(network, unfinished, arguments, x)
+        if arguments.no_check or x is None:
+            print(
+                "not checked"
+                if arguments.no_check
+                else "not checked: the input's size is not known; give it with --input-size"
+            )
+        else:
+            check(network, read_again(source), x, arguments)
+        os.replace(unfinished, arguments.target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    print(f"{arguments.target}: {arguments.target.stat().st_size:,} bytes written")
+    return 0
+
+
+def check(
+    network: nn.Module, other: Callable[[torch.Tensor], Any], x: torch.Tensor, arguments: argparse.Namespace
+) -> None:
+    """Both answer `x`; ConvertError where they do not agree."""
+    difference = largest_difference(network, other, x)
+    print(f"checked on a random input of {'x'.join(map(str, x.shape))}: largest relative difference {difference:.1e}")
+    if not difference <= TOLERANCE:
+        raise ConvertError(
+            f"{arguments.target}: not written, it would answer differently from {arguments.source} (above {TOLERANCE})"
+        )
+
+
+def network_object(path: Path, key: str | None) -> TorchObject:
+    """The Torch7 object of the network in a file, below `key` where that is a table."""
+    value = lua_compat.load(path)
+    if key is not None and isinstance(value, LuaTable):
+        value = value.get(key)
+    if isinstance(value, TorchObject):
+        return value
+    if isinstance(value, LuaTable):
+        keys = ", ".join(str(name) for name, entry in value.items() if isinstance(entry, TorchObject)) or "none"
+        raise ConvertError(f"{path}: holds a table; name the network's key with --key (objects in it: {keys})")
+    raise ConvertError(f"{path}: holds no network{f' below {key}' if key else ''}, but {type(value).__name__}")
+
+
+def readable(source: TorchObject, path: Path) -> nn.Module:
+    try:
+        return lua_compat.nn.to_torch(source)
+    except LuaCompatError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def summary(source: TorchObject, network: nn.Module) -> Iterator[str]:
+    """What the network is made of, and what its classes became."""
+    parameters = list(network.parameters())
+    n_numbers = sum(parameter.numel() for parameter in parameters)
+    dtypes = ", ".join(sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters})) or "none"
+    yield f"{source.typename}: {n_numbers:,} parameters in {len(parameters)} tensors ({dtypes})"
+    became: Counter[tuple[str, str]] = Counter()
+    for module in network.modules():
+        origin = lua_compat.nn.origin_of(module)
+        if origin is not None:
+            became[origin.typename, type(module).__name__] += 1
+    for (typename, name), count in sorted(became.items()):
+        yield f"  {count:4d}  {typename} -> {name}"
+
+
+def known_input_size(network: nn.Module) -> tuple[int, ...] | None:
+    """The size of one sample where the network's first layer with parameters says it: a Linear."""
+    for module in network.modules():
+        if any(True for _ in module.parameters(recurse=False)):
+            return (module.in_features,) if isinstance(module, nn.Linear) else None
+    return None
+
+
+def random_input(network: nn.Module, size: tuple[int, ...]) -> torch.Tensor:
+    """Two samples."""
+    dtype = next((parameter.dtype for parameter in network.parameters()), torch.float32)
+    return torch.randn(2, *size, dtype=dtype, generator=torch.Generator().manual_seed(1))
+
+
+ReadAgain = Callable[[TorchObject], Callable[[torch.Tensor], Any]]
+
+
+def write_t7(network: nn.Module, target: Path, arguments: argparse.Namespace, x: torch.Tensor | None) -> ReadAgain:
+    names: Names = "nn" if arguments.float else "cudnn" if arguments.cuda_names else "kept"
+    written = lua_compat.nn.from_torch(network, names=names, memory="cuda" if arguments.cuda_names else "cpu")
+    lua_compat.save(target, written)
+    return lambda source: lua_compat.nn.load(target).eval()
+
+
+def write_state(network: nn.Module, target: Path, arguments: argparse.Namespace, x: torch.Tensor | None) -> ReadAgain:
+    torch.save(network.state_dict(), target)
+
+    def read_again(source: TorchObject) -> nn.Module:
+        return with_state(source, torch.load(target, weights_only=True), arguments.float)
+
+    return read_again
+
+
+def write_safetensors(
+    network: nn.Module, target: Path, arguments: argparse.Namespace, x: torch.Tensor | None
+) -> ReadAgain:
+    """Parameters on one storage are written one by one; what two layers share is written once (save_model)."""
+    safetensors = needed("safetensors.torch", "safetensors")
+    safetensors.save_model(separate(network), str(target), metadata={"format": "pt", "source": arguments.source.name})
+
+    def read_again(source: TorchObject) -> nn.Module:
+        fresh = blank(source, arguments.float)
+        safetensors.load_model(fresh, str(target))
+        return fresh
+
+    return read_again
+
+
+def write_onnx(network: nn.Module, target: Path, arguments: argparse.Namespace, x: torch.Tensor | None) -> ReadAgain:
+    if x is None:
+        raise ConvertError(f"{target}: give the size of the input with --input-size, as 3,224,224")
+    onnx, _ = needed("onnx", "onnx"), needed("onnxscript", "onnxscript")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not installed
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, about its future
+        any_batch = ({0: torch.export.Dim.AUTO},)
+        program = torch.onnx.export(network, (x,), dynamo=True, verbose=False, dynamic_shapes=any_batch)
+    if program is None:
+        raise ConvertError(f"{target}: PyTorch's exporter gave no ONNX program")
+    program.save(str(target))
+
+    def read_again(source: TorchObject) -> Callable[[torch.Tensor], Any]:
+        reference = importlib.import_module("onnx.reference")
+        evaluator = reference.ReferenceEvaluator(onnx.load(str(target)))
+        return lambda x: [torch.from_numpy(y) for y in evaluator.run(None, {evaluator.input_names[0]: x.numpy()})]
+
+    return read_again
+
+
+def needed(module: str, package: str) -> ModuleType:
+    """A package that only some commands need."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConvertError(f"this needs the package {package}: pip install 'xnornet-port[convert]'") from error
+
+
+def separate(network: nn.Module) -> nn.Module:
+    """The network with every tensor on memory of its own; shared parameters stay shared."""
+    for tensor in {id(tensor): tensor for tensor in network.state_dict(keep_vars=True).values()}.values():
+        tensor.data = tensor.detach().clone().contiguous()
+    return network
+
+
+def blank(source: TorchObject, as_float: bool) -> nn.Module:
+    """The same network with zeros for parameters and buffers, to be filled from the written file."""
+    network = separate(lua_compat.nn.to_torch(source).eval())
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            tensor.zero_()
+    return network.float() if as_float else network
+
+
+def with_state(source: TorchObject, state: dict[str, torch.Tensor], as_float: bool) -> nn.Module:
+    network = blank(source, as_float)
+    network.load_state_dict(state)
+    return network
+
+
+def largest_difference(network: nn.Module, other: Callable[[torch.Tensor], Any], x: torch.Tensor) -> float:
+    """Between the outputs, relative to the largest number; infinite where their shapes differ."""
+    with torch.no_grad():
+        ours, theirs = list(leaves(network(x))), list(leaves(other(x)))
+    if [y.shape for y in ours] != [y.shape for y in theirs]:
+        return float("inf")
+    scale = max(float(y.abs().max()) for y in ours) or 1.0
+    return max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True)) / scale
+
+
+def leaves(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    else:
+        for entry in value:
+            yield from leaves(entry)
+
+
+WRITERS: dict[str, Callable[[nn.Module, Path, argparse.Namespace, torch.Tensor | None], ReadAgain]] = {
+    ".safetensors": write_safetensors,
+    ".pt": write_state,
+    ".onnx": write_onnx,
+    ".t7": write_t7,
+}

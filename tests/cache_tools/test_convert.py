@@ -1,0 +1,134 @@
+"""cache_tools convert: each kind of file, what it says, and what it refuses."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import lua_compat
+import lua_compat.nn
+from cache_tools.__main__ import main
+from lua_compat.values import LuaTable, TorchObject
+
+
+@pytest.fixture
+def network(golden: Path, tmp_path: Path) -> Path:
+    """Convolution, batch norm, ReLU, View, Linear, LogSoftMax on flattened parameters, as a file of its own."""
+    case = lua_compat.load(golden / "modules" / "flattened_parameters.t7")
+    path = tmp_path / "net.t7"
+    lua_compat.save(path, case["module"])
+    return path
+
+
+def test_a_state_dict(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "net.pt"
+    assert main(["convert", str(network), str(target), "--input-size", "3,6,6"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("nn.Sequential: 315 parameters in 6 tensors (float32)\n")  # 4*3*9 + 4 + 4 + 4 + 3*64 + 3
+    assert "1  nn.SpatialConvolution -> Conv2d" in text
+    assert "checked on a random input of 2x3x6x6: largest relative difference 0.0e+00" in text
+    loaded = lua_compat.nn.load(network)
+    state = torch.load(target, weights_only=True)
+    assert {name: tensor.tolist() for name, tensor in state.items()} == {
+        name: tensor.tolist() for name, tensor in loaded.state_dict().items()
+    }
+
+
+def test_safetensors(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    target = tmp_path / "net.safetensors"
+    assert main(["convert", str(network), str(target), "--input-size", "3x6x6"]) == 0
+    assert "largest relative difference 0.0e+00" in capsys.readouterr().out
+    loaded = lua_compat.nn.load(network)
+    for name, tensor in safetensors.load_file(target).items():
+        assert torch.equal(tensor, loaded.state_dict()[name])
+
+
+def test_onnx(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    target = tmp_path / "net.onnx"
+    assert main(["convert", str(network), str(target), "--input-size", "3,6,6"]) == 0
+    assert "checked on a random input of 2x3x6x6" in capsys.readouterr().out
+    assert target.stat().st_size > 1000
+
+
+def test_names_and_tensors_for_a_gpu_and_back(network: Path, tmp_path: Path) -> None:
+    gpu, cpu = tmp_path / "gpu.t7", tmp_path / "cpu.t7"
+    assert main(["convert", str(network), str(gpu), "--cuda-names", "--input-size", "3,6,6"]) == 0
+    written = lua_compat.load(gpu)
+    assert [m.typename for m in written["modules"].to_list()][:3] == [
+        "cudnn.SpatialConvolution", "cudnn.SpatialBatchNormalization", "cudnn.ReLU"
+    ]  # fmt: skip
+    assert written["modules"][1]["weight"].typename == "torch.CudaTensor"
+    assert main(["convert", str(gpu), str(cpu), "--float"]) == 0
+    again = lua_compat.load(cpu)["modules"][1]
+    assert (again.typename, again["weight"].typename) == ("nn.SpatialConvolution", "torch.FloatTensor")
+
+
+def test_double_becomes_float(tmp_path: Path) -> None:
+    path, target = tmp_path / "double.t7", tmp_path / "float.t7"
+    lua_compat.save(path, TorchObject("nn.Linear", {"weight": np.eye(2), "bias": np.zeros(2)}))
+    assert main(["convert", str(path), str(target), "--float"]) == 0
+    assert lua_compat.load(target)["weight"].typename == "torch.FloatTensor"
+
+
+def test_the_size_of_the_input_is_known_from_a_linear_layer(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "net.t7"
+    lua_compat.save(path, lua_compat.load(golden / "modules" / "shared_weights.t7")["module"])
+    assert main(["convert", str(path), str(tmp_path / "net.safetensors")]) == 0
+    assert "checked on a random input of 2x5" in capsys.readouterr().out
+
+
+def test_without_a_size_it_says_that_nothing_was_checked(
+    network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", str(network), str(tmp_path / "net.pt")]) == 0
+    assert "not checked: the input's size is not known; give it with --input-size" in capsys.readouterr().out
+
+
+def test_a_network_in_a_table(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, target = tmp_path / "checkpoint.t7", tmp_path / "net.pt"
+    lua_compat.save(path, LuaTable({"model": lua_compat.load(network), "epoch": 3}))
+    assert main(["convert", str(path), str(target)]) == 1
+    assert "name the network's key with --key (objects in it: model)" in capsys.readouterr().err
+    assert main(["convert", str(path), str(target), "--key", "model"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["net.h5"], "the name should end in one of .safetensors, .pt, .onnx, .t7"),
+        (["net.pt", "--cuda-names"], "--cuda-names is about class names, which only a .t7 has"),
+        (["net.onnx"], "give the size of the input with --input-size"),
+    ],
+)
+def test_refusals(
+    network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], problem: str
+) -> None:
+    assert main(["convert", str(network), str(tmp_path / words[0]), *words[1:]]) == 1
+    assert problem in capsys.readouterr().err
+    assert not (tmp_path / words[0]).exists()
+
+
+def test_a_missing_package_is_named(
+    network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    assert main(["convert", str(network), str(tmp_path / "net.safetensors")]) == 1
+    assert "needs the package safetensors: pip install 'xnornet-port[convert]'" in capsys.readouterr().err
+
+
+def test_an_answer_that_differs_leaves_no_file(
+    network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "net.pt"
+    monkeypatch.setattr(torch, "load", lambda path, weights_only: lua_compat.nn.load(network).double().state_dict())
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", lambda self, state: None)  # so it stays at zeros
+    assert main(["convert", str(network), str(target), "--input-size", "3,6,6"]) == 1
+    assert "not written, it would answer differently" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [network]
