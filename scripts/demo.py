@@ -22,7 +22,8 @@ from lua_compat.logger import read_log
 # Three epochs of the recipe's second regime and one of its third, which brings the learning rate down.
 FIRST_EPOCH, LAST_EPOCH = 27, 30
 TRAIN = ["-nClasses", "10", "-netType", "alexnetxnor", "-binaryWeight", "-optimType", "adam", "-batchSize", "32",
-         "-epochSize", "36", "-epochNumber", str(FIRST_EPOCH), "-nEpochs", str(LAST_EPOCH - FIRST_EPOCH + 1), "-nDonkeys", "1", "-testAll"]  # fmt: skip
+         "-epochSize", "36", "-epochNumber", str(FIRST_EPOCH), "-nEpochs", str(LAST_EPOCH - FIRST_EPOCH + 1),
+         "-nDonkeys", "1", "-testAll"]  # fmt: skip
 
 
 def main() -> int:
@@ -35,6 +36,9 @@ def main() -> int:
     step("main.py", "-data", data, "-cache", cache, *TRAIN)
     trained = newest_run(cache)
     model = trained / f"model_{LAST_EPOCH}.t7"
+    for epoch in range(FIRST_EPOCH, LAST_EPOCH):  # 1.2 GB each
+        (trained / f"model_{epoch}.t7").unlink()
+        (trained / f"optimState_{epoch}.t7").unlink()
     step("main.py", "-data", data, "-cache", cache, "-nClasses", 10, "-batchSize", 32, "-nDonkeys", 1, "-testAll",
          "-retrain", model, "-testOnly", "-binaryWeight")  # fmt: skip
     reloaded = newest_run(cache)
