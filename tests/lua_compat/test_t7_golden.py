@@ -206,3 +206,36 @@ def test_torchfile_reads_our_tensors(golden: Path, tmp_path: Path, name: str) ->
         else:
             for key, tensor in ours.items():
                 assert np.array_equal(theirs[plain(key)], tensor)
+
+
+def disagreement(ours: object, theirs: object) -> str:
+    """Where torchfile, an independent reader, read something else; "" where both agree."""
+    waiting = [("", ours, theirs)]
+    seen: set[int] = set()
+    while waiting:
+        keys, left, right = waiting.pop()
+        if isinstance(left, (LuaTable, TorchObject)):
+            if id(left) in seen:
+                continue
+            seen.add(id(left))
+            fields = right._obj if isinstance(left, TorchObject) else right
+            if isinstance(left, TorchObject) and left.typename.encode() != right.torch_typename():
+                return f"{keys}: {left.typename}"
+            if {plain(key) for key in left} != set(fields):
+                return f"{keys}: other keys"
+            waiting += [(f"{keys}.{key}", left[key], fields[plain(key)]) for key in left]
+        elif isinstance(left, np.ndarray):
+            if left.size and not (left.dtype == right.dtype and np.array_equal(left, right, equal_nan=True)):
+                return f"{keys}: other elements"
+        elif plain(left) != right and left == left:
+            return f"{keys}: {left!r} against {right!r}"
+    return ""
+
+
+def test_torchfile_agrees_on_whole_networks_and_caches(shared: Path) -> None:
+    folders = ("models", "cache", "runs/bwn_sgd")
+    paths = [path for folder in folders for path in sorted((shared / "golden" / folder).glob("*.t7"))]
+    assert len(paths) > 5
+    for path in paths:
+        theirs = torchfile.load(str(path), use_list_heuristic=False)
+        assert disagreement(lua_compat.load(path), theirs) == "", path.name
