@@ -354,7 +354,8 @@ class WeightNorm(nn.Module):
     @classmethod
     def from_t7(cls, fields: Fields) -> WeightNorm:
         """The file holds the module without its weight (WeightNorm:write)."""
-        inner = fields.value("modules")[1]
+        modules = fields.value("modules")
+        inner = modules.get(1) if isinstance(modules, LuaTable) else None
         shape, output_dim = fields.integers("weightSize"), fields.integer("outputDim", default=1)
         if not isinstance(inner, TorchObject) or not 1 <= output_dim <= len(shape):
             raise fields.error("should hold a module in modules[1], and outputDim one of its weight's dimensions")
@@ -363,7 +364,7 @@ class WeightNorm(nn.Module):
         module = fields.read(whole, "modules[1]")
         n_outputs = shape[output_dim - 1]
         v_parameter = fields.parameter("v", (n_outputs, v.size // max(n_outputs, 1)))
-        g = fields.parameter("g", fields.array("g").shape)
+        g = fields.parameter("g", (n_outputs,) if fields.array("g").ndim == 1 else (n_outputs, 1))
         normed = cls(module, v_parameter, g, output_dim)
         del module.weight  # no longer a parameter of its own
         module.register_buffer("weight", normed.weight(shape).detach(), persistent=False)

@@ -110,9 +110,11 @@ class MultiCriterion(nn.Module):
 
     @classmethod
     def from_t7(cls, fields: Fields) -> MultiCriterion:
-        weights = fields.value("weights")
-        numbers = weights.to_list() if isinstance(weights, LuaTable) else fields.array("weights").tolist()
-        return cls(fields.children("criterions"), tuple(float(number) for number in numbers))
+        criterions, weights = fields.children("criterions"), fields.value("weights")
+        numbers = weights.to_list() if isinstance(weights, LuaTable) else fields.array("weights").reshape(-1).tolist()
+        if len(numbers) != len(criterions) or not all(isinstance(number, int | float) for number in numbers):
+            raise fields.error(f"field weights should hold a number for each of its {len(criterions)} criterions")
+        return cls(criterions, tuple(float(number) for number in numbers))
 
     def to_t7(self, out: FieldWriter) -> dict[str, object]:
         weights = lua_compat.storage(np.array(self.weights, np.float64))

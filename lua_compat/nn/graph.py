@@ -43,7 +43,7 @@ class GraphModule(nn.Module):
         self.members = nn.ModuleList(members)
         self.input_node = input_node
         self.n_inputs = n_inputs
-        self._steps = tuple(_steps(self.nodes))
+        self._steps = tuple(_steps(self.nodes, input_node))
 
     @classmethod
     def from_t7(cls, fields: Fields) -> GraphModule:
@@ -73,30 +73,41 @@ class GraphModule(nn.Module):
         if self.n_inputs > 1 and (not isinstance(x, list | tuple) or len(x) != self.n_inputs):
             found = len(x) if isinstance(x, list | tuple) else type(x).__name__
             raise ValueError(f"gModule: expected a table of {self.n_inputs} inputs, found {found}")
-        values: list[Any] = [None] * len(self.nodes)
-        values[self.input_node] = x
+        values: list[Any] = []
         members = iter(self.members)
-        for position, (node, only_source, finished) in enumerate(self._steps):
-            if position != self.input_node:
-                values[position] = values[only_source] if only_source >= 0 else [values[i] for i in node.sources]
-            if node.has_module:
-                values[position] = next(members)(values[position])
-            elif node.select is not None:
-                values[position] = values[position][node.select]
+        for only_source, sources, has_module, select, finished in self._steps:
+            if only_source >= 0:
+                value = values[only_source]
+            else:
+                value = [values[i] for i in sources] if only_source == _SEVERAL else x
+            if has_module:
+                value = next(members)(value)
+            elif select is not None:
+                value = value[select]
+            values.append(value)
             for i in finished:
                 values[i] = None  # as a variable that is not used again
-        return values[-1]
+        return value
 
     def extra_repr(self) -> str:
         return f"{len(self.nodes)} nodes, {self.n_inputs} inputs, {len(self.nodes[-1].sources)} outputs"
 
 
-def _steps(nodes: tuple[GraphNode, ...]) -> Iterator[tuple[GraphNode, int, tuple[int, ...]]]:
-    """Each node with its only source (-1 where it has none or several) and the nodes that nobody needs after it."""
+_SEVERAL, _INPUT = -1, -2
+Step = tuple[int, tuple[int, ...], bool, int | None, tuple[int, ...]]
+
+
+def _steps(nodes: tuple[GraphNode, ...], input_node: int) -> Iterator[Step]:
+    """What `forward` does for each node, flat because 400 nodes are run one by one in Python.
+
+    Its only source (or _SEVERAL, _INPUT), all its sources, whether it has a module, the entry it selects, and the
+    nodes that nobody needs after it.
+    """
     last_use = {source: position for position, node in enumerate(nodes) for source in node.sources}
     for position, node in enumerate(nodes):
         finished = tuple(i for i in dict.fromkeys(node.sources) if last_use[i] == position)
-        yield node, node.sources[0] if len(node.sources) == 1 else -1, finished
+        source = node.sources[0] if len(node.sources) == 1 else _INPUT if position == input_node else _SEVERAL
+        yield source, node.sources, node.has_module, node.select, finished
 
 
 def _content(node: object) -> LuaTable | None:

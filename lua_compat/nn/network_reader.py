@@ -85,7 +85,10 @@ class _NetworkReader:
         read = registered_reader(source.typename) or self._reader_of_unknown(source, place)
         self._being_read.add(id(source))
         fields = Fields(source, place, self.module, self.parameter, self._zero_based)
-        module = read(fields)
+        try:
+            module = read(fields)
+        except (ValueError, RuntimeError, AssertionError) as error:  # what PyTorch's constructors raise
+            raise fields.error(f"PyTorch cannot make it of these fields: {error}") from error
         self._being_read.discard(id(source))
         if origin_of(module) is None:  # else its reader handed on a module that it holds
             set_origin(module, Origin(source.typename, _plain_fields(source)))

@@ -240,8 +240,9 @@ class Transpose(nn.Module):
     @classmethod
     def from_t7(cls, fields: Fields) -> Transpose:
         table = fields.value("permutations")
-        pairs = [pair.to_list() for pair in table.to_list()] if isinstance(table, LuaTable) else []
-        if not isinstance(table, LuaTable) or any(len(pair) != 2 for pair in pairs):
+        entries = table.to_list() if isinstance(table, LuaTable) else [None]
+        pairs = [entry.to_list() if isinstance(entry, LuaTable) else [] for entry in entries]
+        if any(len(pair) != 2 or not all(isinstance(dim, int) for dim in pair) for pair in pairs):
             raise fields.error("field permutations should be a table of pairs of dimensions")
         n_input_dims = fields.integer("numInputDims") if "numInputDims" in fields else None
         return cls(tuple((int(a), int(b)) for a, b in pairs), n_input_dims)

@@ -70,7 +70,9 @@ class IndexLinear(nn.Module):
     def from_t7(cls, fields: Fields) -> IndexLinear:
         bias = fields.parameter("bias", fields.array("bias").shape)
         first_key = -fields.integer("offset", default=-1)
-        return cls(fields.parameter("weight", fields.array("weight").shape), bias, first_key - int(fields.zero_based))
+        n_keys, n_columns = (*fields.array("weight").shape, 0, 0)[:2]
+        weight = fields.parameter("weight", (n_keys, n_columns))
+        return cls(weight, bias, first_key - int(fields.zero_based))
 
     def to_t7(self, out: FieldWriter) -> dict[str, object]:
         empty = dict.fromkeys(("gradWeight", "gradWeightBuffer", "valuesBuffer", "normalizedValues"), out.empty())

@@ -61,7 +61,10 @@ class CAddTable(Layer):
             for other in x[1:]:
                 x[0].add_(like_first(other, x))
             return x[0]
-        return reduce(lambda total, other: total + like_first(other, x), x)
+        total = x[0]
+        for other in x[1:]:
+            total = total + (other if other.shape == total.shape else other.reshape(total.shape))
+        return total
 
 
 @register("nn.CMulTable")
