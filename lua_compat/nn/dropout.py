@@ -11,7 +11,7 @@ from torch import nn
 from lua_compat.generator import Generator
 from lua_compat.nn.fields import Fields
 from lua_compat.nn.network_writer import FieldWriter
-from lua_compat.nn.registry import register
+from lua_compat.nn.registry import register, writes
 
 __all__ = ["Dropout", "SpatialDropout", "VolumetricDropout", "set_generator"]
 
@@ -142,3 +142,9 @@ class Dropout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}, v2={self.v2}"
+
+
+@writes(nn.Dropout, "nn.Dropout")
+def dropout_fields(module: nn.Dropout, out: FieldWriter) -> dict[str, object]:
+    """Made in PyTorch."""
+    return {"p": module.p, "v2": True, "inplace": module.inplace, "stochastic_inference": False, "noise": out.empty()}

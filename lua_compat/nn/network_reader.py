@@ -28,11 +28,6 @@ def load(path: str | Path, *, zero_based: bool = False, unknown: Unknown = "erro
     network or a damaged one, and UnknownModuleError for a class that nothing is registered for; each names the file.
     """
     network = lua_compat.load(path)
-    if not isinstance(network, TorchObject):
-        raise ModuleError(
-            f"{path}: holds {type(network).__name__}, not a network "
-            f"(`python -m cache_tools inspect {path}` shows what is in it)"
-        )
     try:
         return to_torch(network, zero_based=zero_based, unknown=unknown)
     except ModuleError as error:
@@ -47,7 +42,16 @@ def to_torch(network: TorchObject, *, zero_based: bool = False, unknown: Unknown
     the file comes from, or from 0 where `zero_based`. A class that nothing is registered for raises UnknownModuleError,
     or becomes a `Placeholder` where `unknown` is "placeholder".
     """
+    if not isinstance(network, TorchObject):
+        raise ModuleError(f"holds {type(network).__name__}, not a network{_networks_inside(network)}")
     return _NetworkReader(zero_based, unknown).network(network)
+
+
+def _networks_inside(value: object) -> str:
+    """Where in a table the networks are, to be said in an error."""
+    entries = value.items() if isinstance(value, LuaTable) else ()
+    found = [f"[{key!r}]: {entry.typename}" for key, entry in entries if isinstance(entry, TorchObject)]
+    return f" (give to_torch one of its entries: {', '.join(found)})" if found else ""
 
 
 class _NetworkReader:

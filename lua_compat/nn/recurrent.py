@@ -18,7 +18,7 @@ from lua_compat.nn.fields import Fields
 from lua_compat.nn.layer import Layer
 from lua_compat.nn.network_writer import FieldWriter
 from lua_compat.nn.recurrent_sequence import SequenceLSTM, read_sequence_lstm
-from lua_compat.nn.registry import register
+from lua_compat.nn.registry import register, writes_only
 from lua_compat.values import LuaTable
 
 __all__ = ["GRU", "LSTM", "Recurrent", "Recursor", "Remembering", "Repeater", "Sequencer", "forget"]
@@ -98,6 +98,11 @@ def lstm(fields: Fields) -> LSTM | SequenceLSTM:
     if "weight" in fields:
         return read_sequence_lstm(fields)
     return LSTM.from_t7(fields)
+
+
+@writes_only(LSTM, "nn.LSTM")
+def lstm_fields(module: LSTM, out: FieldWriter) -> dict[str, object]:
+    return module.to_t7(out)
 
 
 @register("nn.GRU")

@@ -35,7 +35,7 @@ _without_settings("nn.LogSigmoid", nn.LogSigmoid)
 
 
 @register("nn.ReLU", "cudnn.ReLU")
-def relu(fields: Fields) -> nn.Module:
+def relu(fields: Fields) -> nn.ReLU:
     """nn/ReLU.lua is Threshold(0, 0)."""
     return nn.ReLU(_is_inplace(fields))
 
@@ -252,6 +252,15 @@ class LogSoftMax(_SoftMax):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self._over_features(torch.log_softmax, x)
+
+
+@writes(nn.Softmax, "nn.SoftMax")
+@writes(nn.LogSoftmax, "nn.LogSoftMax")
+def softmax_fields(module: nn.Softmax | nn.LogSoftmax, out: FieldWriter) -> dict[str, object]:
+    """Made in PyTorch: over dimension 1, as Torch7's for batches."""
+    if module.dim != 1:
+        raise out.error(f"{module} has no Torch7 class: only dim=1 is written")
+    return {}
 
 
 @register("nn.SoftMin")

@@ -80,16 +80,28 @@ def golden_names() -> set[str]:
     return found
 
 
+def classes_of(typename: str) -> list[type[nn.Module]]:
+    """What the reader says it gives; a reader without annotations gives the one class that is written so."""
+    reader = registered_typenames()[typename]
+    own_class = getattr(reader, "__self__", None)
+    if isinstance(own_class, type):
+        return [own_class]
+    given = get_type_hints(reader).get("return")
+    written = module_classes(typename)
+    several = getattr(given, "__args__", ())  # of these, those that are written under this name
+    return [c for c in written if c in several] if several else [given] if given else written
+
+
 def becomes(typename: str) -> str:
-    classes = module_classes(typename) or [get_type_hints(registered_typenames()[typename])["return"]]
-    return ", ".join(sorted({f"`{c.__name__}`" for c in classes}))
+    if typename == "nn.DataParallelTable":
+        return "its module"
+    return ", ".join(sorted({f"`{c.__name__}`" for c in classes_of(typename)}))
 
 
 def kind(typename: str) -> str:
     """How much of it is PyTorch's."""
-    classes = module_classes(typename) or [get_type_hints(registered_typenames()[typename])["return"]]
-    plain = [c for c in classes if c.__module__.startswith("torch.nn")]
-    if plain and not (set(classes) - set(plain)):
+    classes = set(classes_of(typename))
+    if all(c.__module__.startswith("torch.nn") for c in classes):
         return "torch.nn"
     bases = {b for c in classes for b in c.__mro__[1:] if b.__module__.startswith("torch.nn")} - {nn.Module}
     return "torch.nn, extended" if bases else "own"

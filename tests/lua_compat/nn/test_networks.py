@@ -133,6 +133,11 @@ def test_a_file_without_a_network_is_refused(tmp_path: Path) -> None:
         t7nn.load(path)
 
 
+def test_a_network_inside_a_table_is_shown() -> None:
+    with pytest.raises(ModuleError, match=r"one of its entries: \['model'\]: nn\.ReLU"):
+        t7nn.to_torch(LuaTable({"model": relu(), "epoch": 3}))
+
+
 def test_a_pytorch_module_without_a_torch7_class_is_named() -> None:
     with pytest.raises(UnknownModuleError, match=r"Hardswish at modules\[1\]"):
         t7nn.from_torch(nn.Sequential(nn.Hardswish()))
