@@ -40,9 +40,7 @@ class T7Error(LuaCompatError):
     the top object down to the broken one, ready to print ("" at the top).
     """
 
-    def __init__(
-        self, problem: str, *, file: str | Path = "", position: int | None = None, keys: str = ""
-    ) -> None:
+    def __init__(self, problem: str, *, file: str | Path = "", position: int | None = None, keys: str = "") -> None:
         self.problem = problem
         self.file = str(file)
         self.position = position
