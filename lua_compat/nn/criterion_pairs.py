@@ -49,7 +49,7 @@ class HingeEmbeddingCriterion(Criterion):
 class L1HingeEmbeddingCriterion(Criterion):
     """The sum of |a - b| for a target of 1, max(0, margin - it) for -1."""
 
-    table_fields = ("gradInput",)
+    n_gradients = 2
 
     margin: float = 1.0
 
@@ -62,7 +62,7 @@ class L1HingeEmbeddingCriterion(Criterion):
 class CosineEmbeddingCriterion(Criterion):
     """1 - cos(a, b) for targets of 1, max(0, cos(a, b) - margin) for -1; rows of (D) or (N, D)."""
 
-    table_fields = ("gradInput",)
+    n_gradients = 2
 
     margin: float = 0.0
     size_average: bool = True
@@ -78,13 +78,16 @@ class CosineEmbeddingCriterion(Criterion):
 class MarginRankingCriterion(Criterion):
     """max(0, margin - t (a - b)) for targets of 1 and -1."""
 
-    table_fields = ("gradInput",)
-
     margin: float = 1.0
     size_average: bool = True
 
     def forward(self, x: Table, target: Side) -> torch.Tensor:
         return reduced((self.margin - target * (x[0] - x[1])).clamp(min=0), self.size_average)
+
+    def to_t7(self, out: FieldWriter) -> dict[str, object]:
+        """Torch7 writes into gradInput[1][1]."""
+        gradients = [out.tensor(torch.zeros(1)) for _ in range(2)]
+        return {**super().to_t7(out), "gradInput": LuaTable(gradients)}
 
 
 @register("nn.DistanceRatioCriterion")

@@ -34,9 +34,13 @@ _WITH_UNDERSCORES = (
 
 @dataclass_transform(eq_default=False)
 class Layer(nn.Module):
-    """See the module's docstring. `table_fields` names the fields that are tables in Torch7, empty when saved."""
+    """See the module's docstring. `table_fields` names the fields that are tables in Torch7, empty when saved.
+
+    `n_gradients`: gradInput is a table of so many tensors, which Torch7's constructor makes and its backward expects.
+    """
 
     table_fields: ClassVar[tuple[str, ...]] = ()
+    n_gradients: ClassVar[int] = 0
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -54,7 +58,10 @@ class Layer(nn.Module):
     def to_t7(self, out: FieldWriter) -> dict[str, object]:
         values = {t7_name(name): getattr(self, name) for name in setting_types(type(self))}
         written = {name: out.sizes(v) if isinstance(v, tuple) else v for name, v in values.items()}
-        return {**written, **{name: LuaTable() for name in self.table_fields}}
+        written |= {name: LuaTable() for name in self.table_fields}
+        if self.n_gradients:
+            written["gradInput"] = LuaTable([out.empty() for _ in range(self.n_gradients)])
+        return written
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self, name)}" for name in setting_types(type(self)))

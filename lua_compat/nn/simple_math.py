@@ -134,7 +134,7 @@ class Min(Max):
 class MM(Layer):
     """a @ b of a table of two matrices, or two batches of matrices."""
 
-    table_fields = ("gradInput",)
+    n_gradients = 2
 
     trans_a: bool = False
     trans_b: bool = False
@@ -148,7 +148,7 @@ class MM(Layer):
 class MV(Layer):
     """matrix @ vector of a table of both, or of batches of both."""
 
-    table_fields = ("gradInput",)
+    n_gradients = 2
 
     trans: bool = False
 
@@ -174,7 +174,7 @@ class Normalize(Layer):
 class CosineDistance(Layer):
     """The cosine of the angle between the rows of two (D) or (N, D); the result is (1) or (N)."""
 
-    table_fields = ("gradInput",)
+    n_gradients = 2
 
     def forward(self, x: Table) -> torch.Tensor:
         return cosine(*x)
@@ -202,7 +202,7 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 class DotProduct(Layer):
     """The product of the rows of two (D) or (N, D); the result is (1) or (N)."""
 
-    table_fields = ("gradInput",)
+    n_gradients = 2
 
     def forward(self, x: Table) -> torch.Tensor:
         return (rows(x[0]) * rows(x[1])).sum(1)
@@ -388,6 +388,10 @@ class CriterionTable(nn.Module):
 @register("nn.ModuleFromCriterion")
 class ModuleFromCriterion(CriterionTable):
     """nngraph/ModuleFromCriterion.lua: the loss as a tensor of one number; no gradient for the target."""
+
+    def to_t7(self, out: FieldWriter) -> dict[str, object]:
+        gradients = LuaTable([out.empty(), out.empty()])
+        return {**super().to_t7(out), "output": out.tensor(torch.zeros(1)), "gradInput": gradients}
 
     def forward(self, x: Table) -> torch.Tensor:
         prediction, target = x

@@ -5,9 +5,11 @@ from __future__ import annotations
 from math import prod
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
+import lua_compat
 from lua_compat.nn.dimensions import from_zero
 from lua_compat.nn.fields import Fields
 from lua_compat.nn.layer import Layer
@@ -198,6 +200,13 @@ class MaskedSelect(Layer):
     def forward(self, x: Table) -> torch.Tensor:
         values, mask = x
         return values.masked_select(mask.bool())
+
+    def to_t7(self, out: FieldWriter) -> dict[str, object]:
+        """With the buffers of Torch7's constructor."""
+        buffers = {"_maskIndices": out.indices(), "_maskIndexBuffer": out.indices(), "_gradBuffer": out.empty()}
+        on_cpu = lua_compat.tensor(np.zeros(0, np.float32))
+        mask = lua_compat.tensor(np.zeros(0, np.uint8))
+        return {**super().to_t7(out), **buffers, "_maskIndexBufferCPU": on_cpu, "_gradMask": mask}
 
 
 @register("nn.Squeeze")
