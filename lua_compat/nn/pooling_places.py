@@ -144,7 +144,7 @@ class _FractionalMaxPooling(nn.Module):
             else:
                 drawn = self.generator.fill_uniform(np.empty(shape, np.float32))
                 self.samples = torch.from_numpy(drawn).to(x)
-        return self.samples
+        return self.samples.to(x)
 
 
 @register("nn.SpatialFractionalMaxPooling")
