@@ -286,7 +286,46 @@ def test_fractional_pooling_draws_from_the_generator_width_first() -> None:
     assert ours.samples.flatten().tolist() == drawn.tolist()
 
 
+def starts(sample: float, n_input: int, n_output: int, pool: int) -> list[int]:
+    """THNN SpatialFractionalMaxPooling.c, generate_intervals: where each window starts."""
+    alpha = np.float32(n_input - pool) / np.float32(n_output - 1)
+    first = [int((i + sample) * alpha) - int(sample * alpha) for i in range(n_output - 1)]
+    return [*first, n_input - pool]
+
+
+def test_fractional_pooling_takes_its_windows_from_the_samples() -> None:
+    """Every sample is (width, height); four planes, so that the windows differ."""
+    x = torch.from_numpy(np.random.default_rng(1).permutation(4 * 9 * 11).reshape(1, 4, 9, 11).astype(np.float32))
+    pooling = t7nn.to_torch(module("nn.SpatialFractionalMaxPooling", poolSizeW=2, poolSizeH=3, outW=6, outH=4))
+    t7nn.set_generator(pooling, Generator(7))
+    samples = Generator(7).fill_uniform(np.empty((4, 2), np.float32))
+    expected = torch.empty(1, 4, 4, 6)
+    for plane, (width_sample, height_sample) in enumerate(samples):
+        for i, top in enumerate(starts(height_sample, 9, 4, 3)):
+            for j, left in enumerate(starts(width_sample, 11, 6, 2)):
+                expected[0, plane, i, j] = x[0, plane, top : top + 3, left : left + 2].max()
+    assert torch.equal(pooling(x), expected)
+
+
 def test_fractional_pooling_in_volumes_takes_time_from_the_last_dimension() -> None:
+    """THNN VolumetricFractionalMaxPooling.c: (N, C, H, W, T), every sample (time, width, height)."""
+    x = torch.from_numpy(np.random.default_rng(1).permutation(3 * 7 * 8 * 9).reshape(1, 3, 7, 8, 9).astype(np.float32))
+    pooling = t7nn.to_torch(
+        module("nn.VolumetricFractionalMaxPooling", poolSizeT=2, poolSizeW=3, poolSizeH=2, outT=5, outW=4, outH=3)
+    )
+    t7nn.set_generator(pooling, Generator(7))
+    samples = Generator(7).fill_uniform(np.empty((3, 3), np.float32))
+    expected = torch.empty(1, 3, 3, 4, 5)
+    for plane, (time_sample, width_sample, height_sample) in enumerate(samples):
+        for i, top in enumerate(starts(height_sample, 7, 3, 2)):
+            for j, left in enumerate(starts(width_sample, 8, 4, 3)):
+                for k, first in enumerate(starts(time_sample, 9, 5, 2)):
+                    window = x[0, plane, top : top + 2, left : left + 3, first : first + 2]
+                    expected[0, plane, i, j, k] = window.max()
+    assert torch.equal(pooling(x), expected)
+
+
+def test_fractional_pooling_by_a_ratio() -> None:
     pooling = module("nn.VolumetricFractionalMaxPooling", poolSizeT=2, poolSizeW=2, poolSizeH=2, ratioT=0.75,
                      ratioW=0.5, ratioH=0.5)  # fmt: skip
     assert t7nn.to_torch(pooling)(torch.zeros(1, 1, 6, 6, 8)).shape == (1, 1, 3, 3, 6)
