@@ -64,6 +64,7 @@ class _NetworkReader:
         self._parameters: dict[tuple[object, ...], nn.Parameter] = {}
         self._storages: dict[int, torch.Tensor] = {}
         self._being_read: set[int] = set()
+        self._kept: list[TorchObject] = []  # what is known by its address stays alive, so that it stays its own
 
     def network(self, root: TorchObject) -> nn.Module:
         """Read the members of containers before the containers: no recursion along nested containers."""
@@ -98,6 +99,7 @@ class _NetworkReader:
             set_origin(module, Origin(source.typename, _plain_fields(source)))
             module.training = fields.boolean("train", default=True)
         self._modules[id(source)] = module
+        self._kept.append(source)
         return module
 
     def parameter(self, array: np.ndarray) -> nn.Parameter:

@@ -263,6 +263,28 @@ def test_a_criterion(source: TorchObject, x: Any, target: Any, loss: float, is_w
     assert ours(x, target).item() == pytest.approx(loss, rel=1e-5)
 
 
+def test_two_weight_norms_in_one_network_are_two_modules() -> None:
+    """Each gives 1 number: g * v / sqrt(v^2 + 1e-4) * x, with v = 1, so g / sqrt(1.0001) * x."""
+
+    def normed(g: float) -> TorchObject:
+        inner = module("nn.Linear")
+        return module("nn.WeightNorm", modules=table(inner), v=array([[1]]), g=array([g]), weightSize=sizes(1, 1))
+
+    network = t7nn.to_torch(module("nn.Sequential", modules=table(*(normed(g) for g in (2, 3, 5, 7)))))
+    assert network(T([[1.0]])).item() == pytest.approx(210 / 1.0001**2, rel=1e-6)
+    again = t7nn.to_torch(lua_compat.loads(lua_compat.dumps(t7nn.from_torch(network))))
+    assert again(T([[1.0]])).item() == pytest.approx(210 / 1.0001**2, rel=1e-6)
+
+
+def test_a_weight_norm_whose_outputs_are_its_second_dimension() -> None:
+    """A transposed convolution 2 -> 1 with kernel 1: weight (2, 1, 1, 1) from the row v = {3, 4}, g = 10: {6, 8}."""
+    inner = module("nn.SpatialFullConvolution", nInputPlane=2, nOutputPlane=1, kW=1, kH=1)
+    source = module("nn.WeightNorm", modules=table(inner), v=array([[3, 4]]), g=array([10]), outputDim=2,
+                    weightSize=sizes(2, 1, 1, 1))  # fmt: skip
+    y = t7nn.to_torch(source)(T([1.0, 10.0]).reshape(1, 2, 1, 1))
+    assert y.item() == pytest.approx(86, rel=1e-5)
+
+
 def test_unpooling_a_volume() -> None:
     pooling = module("nn.VolumetricMaxPooling", kT=1, kH=1, kW=2)
     network = t7nn.to_torch(
