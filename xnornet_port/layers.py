@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lua_compat.nn import Origin, register, set_origin
+from lua_compat.nn.normalization import SpatialBatchNormalization
 
 __all__ = [
     "BinActiveZ",
@@ -55,12 +56,12 @@ def convolution(n_inputs: int, n_outputs: int, kernel: int, stride: int = 1, pad
     return layer
 
 
-def batch_normalization(n_features: int, eps: float) -> nn.BatchNorm2d:
+def batch_normalization(n_features: int, eps: float) -> SpatialBatchNormalization:
     """nn.SpatialBatchNormalization with learned scale and shift and momentum 0.1.
 
     The original's third argument `false` was meant to switch scale and shift off but stands in the momentum's place.
     """
-    return nn.BatchNorm2d(n_features, eps=eps, momentum=0.1)
+    return SpatialBatchNormalization(n_features, eps=eps, momentum=0.1)
 
 
 def relu() -> nn.ReLU:

@@ -80,7 +80,7 @@ def run(options: Options, report: Report) -> int:
     ):
         report.open_logs(folder)
         _write_record(folder, options, data.classes, device)
-        _check_batch_size(options, network, data)
+        data.n_test_batches(options.batch_size, options.test_all)  # refuses before hours of training
         if options.test_only:
             return _test_only(options, network, device, data, report, should_stop)
         training = _prepare_training(options, network, device, report)
@@ -174,13 +174,6 @@ def _write_record(folder: Path, options: Options, classes: list[str], device: to
         },
     }
     (folder / "options.json").write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
-
-
-def _check_batch_size(options: Options, network: nn.Module, data: DataSource) -> None:
-    data.n_test_batches(options.batch_size, options.test_all)  # refuses before hours of training what cannot be tested
-    normalized = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    if options.batch_size == 1 and not options.test_only and normalized:
-        raise XnorNetError("-batchSize 1: batch normalisation cannot train on one picture; use 2 or more")
 
 
 def _prepare_training(options: Options, network: nn.Module, device: torch.device, report: Report) -> Training:

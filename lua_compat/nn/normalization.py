@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from lua_compat.nn.fields import Fields
 from lua_compat.nn.network_writer import FieldWriter
@@ -11,22 +12,63 @@ from lua_compat.nn.registry import register, writes
 from lua_compat.nn.table import CDivTable, CSubTable
 
 __all__ = [
+    "BatchNormalization",
     "CrossMapLRN",
+    "SpatialBatchNormalization",
     "SpatialContrastiveNormalization",
     "SpatialDivisiveNormalization",
     "SpatialSubtractiveNormalization",
+    "VolumetricBatchNormalization",
 ]
 
+
+class _OneSampleToo(nn.modules.batchnorm._BatchNorm):
+    """What Torch7 does with one sample and PyTorch's classes refuse or do otherwise (nn/BatchNormalization.lua).
+
+    In evaluation it needs no batch dimension. In training a batch of one is normalised by the running statistics and
+    leaves them as they are.
+    """
+
+    n_dims: int  # of a batch
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dim() == self.n_dims - 1 and not self.training:
+            return super().forward(x.unsqueeze(0)).squeeze(0)
+        if self.training and x.dim() == self.n_dims and x.shape[0] == 1:
+            return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+class BatchNormalization(_OneSampleToo, nn.BatchNorm1d):
+    """nn.BatchNorm1d for (N, C), and (C) in evaluation."""
+
+    n_dims = 2
+
+
+class SpatialBatchNormalization(_OneSampleToo, nn.BatchNorm2d):
+    """nn.BatchNorm2d for (N, C, H, W), and (C, H, W) in evaluation."""
+
+    n_dims = 4
+
+
+class VolumetricBatchNormalization(_OneSampleToo, nn.BatchNorm3d):
+    """nn.BatchNorm3d for (N, C, T, H, W), and (C, T, H, W) in evaluation."""
+
+    n_dims = 5
+
+
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
-_BATCH_NORMS: dict[str, type[BatchNorm]] = {
-    "BatchNormalization": nn.BatchNorm1d,
-    "SpatialBatchNormalization": nn.BatchNorm2d,
-    "VolumetricBatchNormalization": nn.BatchNorm3d,
+_BATCH_NORMS: dict[str, type[BatchNormalization | SpatialBatchNormalization | VolumetricBatchNormalization]] = {
+    "BatchNormalization": BatchNormalization,
+    "SpatialBatchNormalization": SpatialBatchNormalization,
+    "VolumetricBatchNormalization": VolumetricBatchNormalization,
 }
 
 
 @register(*(f"{package}.{name}" for package in ("nn", "cudnn") for name in _BATCH_NORMS))
-def batch_normalization(fields: Fields) -> BatchNorm:
+def batch_normalization(
+    fields: Fields,
+) -> BatchNormalization | SpatialBatchNormalization | VolumetricBatchNormalization:
     """Torch7's momentum and unbiased running variance are PyTorch's own.
 
     Class version 1 kept running_std = 1 / sqrt(var + eps) in place of running_var.
@@ -51,6 +93,9 @@ def batch_normalization(fields: Fields) -> BatchNorm:
 @writes(nn.BatchNorm1d, "nn.BatchNormalization", "cudnn.BatchNormalization")
 @writes(nn.BatchNorm2d, "nn.SpatialBatchNormalization", "cudnn.SpatialBatchNormalization")
 @writes(nn.BatchNorm3d, "nn.VolumetricBatchNormalization", "cudnn.VolumetricBatchNormalization")
+@writes(BatchNormalization, "nn.BatchNormalization", "cudnn.BatchNormalization")
+@writes(SpatialBatchNormalization, "nn.SpatialBatchNormalization", "cudnn.SpatialBatchNormalization")
+@writes(VolumetricBatchNormalization, "nn.VolumetricBatchNormalization", "cudnn.VolumetricBatchNormalization")
 def batch_norm_fields(module: BatchNorm, out: FieldWriter) -> dict[str, object]:
     mean, variance = module.running_mean, module.running_var
     if mean is None or variance is None:

@@ -21,7 +21,8 @@ def relu() -> TorchObject:
 def test_plain_pytorch_where_equal(golden: Path) -> None:
     network = t7nn.load(golden / "models" / "tiny_bwn.t7")
     block = network[0]
-    assert [type(m) for m in block] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+    assert [type(m) for m in block] == [nn.Conv2d, t7nn.normalization.SpatialBatchNormalization, nn.ReLU]
+    assert isinstance(block[1], nn.BatchNorm2d)
     assert type(network[1]) is nn.MaxPool2d
 
 
@@ -94,6 +95,29 @@ def test_one_module_used_twice_stays_one(golden: Path) -> None:
     assert network[0] is network[1]
     written = t7nn.from_torch(network)["modules"]
     assert written[1] is written[2]
+
+
+def test_one_picture_without_a_batch_dimension_answers_as_a_batch_of_one(golden: Path) -> None:
+    """Torch7 users call net:forward(picture) in evaluation; in training it is refused, as Torch7 does."""
+    layer = t7nn.load(golden / "models" / "tiny_bwn.t7")[0].eval()
+    picture = torch.randn(3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(picture), layer(picture[None])[0])
+    with pytest.raises(ValueError, match="expected 4D input"):
+        layer.train()(picture)
+
+
+def test_a_batch_of_one_is_trained_with_the_running_statistics() -> None:
+    """nn/BatchNormalization.lua: train and input:size(1) > 1. By hand: (x - mean) / sqrt(var + eps) * weight + bias."""
+    layer = t7nn.normalization.SpatialBatchNormalization(1, eps=0.0).train()
+    layer.running_mean.fill_(1.0)
+    layer.running_var.fill_(4.0)
+    with torch.no_grad():
+        layer.weight.fill_(3.0)
+        layer.bias.fill_(0.5)
+        output = layer(torch.tensor([[[[5.0, -1.0]]]]))
+    assert output.tolist() == [[[[6.5, -2.5]]]]  # (5 - 1) / 2 * 3 + 0.5 and (-1 - 1) / 2 * 3 + 0.5
+    assert (layer.running_mean.item(), layer.running_var.item()) == (1.0, 4.0)
 
 
 def test_batch_normalisation_of_2015_kept_the_inverse_deviation(golden: Path) -> None:
