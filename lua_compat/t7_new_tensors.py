@@ -13,13 +13,15 @@ import numpy.typing as npt
 from lua_compat.t7_arrays import ARRAY_CLASSES, MOST_DIMENSIONS
 from lua_compat.t7_format import Layout
 from lua_compat.t7_runs import SHORTEST_RUN, field, leading_true, python_numbers
-from lua_compat.values import LuaValue, Storage, Tensor
+from lua_compat.values import LuaValue, Storage, Tensor, lua_number
 
-__all__ = ["NewTensor", "NewTensorReader"]
+__all__ = ["NUMBER_BYTES", "NewTensor", "NewTensorReader"]
 
 SMALL_BYTES = 1 << 16
 BLOCK_BYTES = 1 << 20  # tensors read together share memory, so one kept alive keeps at most this much
+NUMBER = 1
 TORCH = 4
+NUMBER_BYTES = 12  # of a number with its type id
 
 
 class TensorHeader(NamedTuple):
@@ -49,6 +51,7 @@ class NewTensorReader:
         self._head = struct.Struct(f"{order}iii3si").unpack_from
         self._int = struct.Struct(f"{order}i").unpack_from
         self._long = struct.Struct(f"{order}{code}")
+        self._number = struct.Struct(f"{order}id").unpack_from
         self._shapes = [struct.Struct(f"{order}{2 * ndim + 1}{code}ii") for ndim in range(MOST_DIMENSIONS + 1)]
         self._headers = tensor_headers(order)
 
@@ -88,6 +91,24 @@ class NewTensorReader:
         memo[storage_index] = storage
         memo[index] = tensor = tensor_on(storage, header, sizes, strides, offset - 1)
         return tensor, end, (header, sizes, strides, offset - 1), start - 4 - first, data - first
+
+    def read_entries(
+        self, memo: dict[int, LuaValue], entries: dict[Any, LuaValue], most: int, position: int
+    ) -> tuple[int, int]:
+        """Read up to `most` table entries that are a whole number and a new tensor. Returns how many there were and
+        where the next entry begins.
+        """
+        for taken in range(most):
+            try:
+                tag, key = self._number(self._buffer, position)
+            except struct.error:
+                return taken, position
+            found = self.read(memo, position + NUMBER_BYTES) if tag == NUMBER and key.is_integer() else None
+            if found is None:
+                return taken, position
+            entries[lua_number(key + 0.0)] = found[0]  # -0.0 is the key 0
+            position = found[1]
+        return most, position
 
     def read_more(
         self, memo: dict[int, LuaValue], entries: dict[Any, LuaValue], most: int, first: int, found: NewTensor

@@ -18,7 +18,7 @@ from lua_compat.t7_format import (
     Tag,
     payload_of,
 )
-from lua_compat.t7_new_tensors import NewTensor, NewTensorReader
+from lua_compat.t7_new_tensors import NUMBER_BYTES, NewTensor, NewTensorReader
 from lua_compat.t7_runs import SHORTEST_RUN, Patience
 from lua_compat.t7_source import MISSING, Source
 from lua_compat.values import (
@@ -36,8 +36,8 @@ from lua_compat.values import (
 
 __all__ = ["ObjectReader"]
 
-NUMBER_BYTES = 12  # of a number with its type id, in binary
 LONGEST_PATH = 40  # steps of a path that are shown
+MOST_BETWEEN = 100  # objects that stand for the fields of others
 LUA_BYTECODE = b"\x1bL"
 # Members of an IntEnum are slow to look up.
 NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, OLDEST_FUNCTION, LEGACY_FUNCTION, FUNCTION = map(int, Tag)
@@ -46,7 +46,7 @@ NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, OLDEST_FUNCTION, LEGACY_FUNCTION, FU
 class TableFrame:
     """A table (or tds.Hash) whose entries are being read."""
 
-    __slots__ = ("_patience", "entries", "key", "last_key", "remaining", "table")
+    __slots__ = ("entries", "key", "last_key", "patience", "remaining", "table")
 
     def __init__(self, table: LuaTable, count: int) -> None:
         self.table = table
@@ -54,20 +54,7 @@ class TableFrame:
         self.remaining = count
         self.key: Any = MISSING
         self.last_key: Any = MISSING
-        self._patience: Patience | None = None  # for runs of tensors
-
-    def is_time_for_run(self) -> bool:
-        """Whether to look for a run of tensors after the one under a number that was just read."""
-        if self._patience is None:
-            self._patience = Patience(1)
-        self._patience.left -= 1
-        return self._patience.left <= 0 and self.remaining > SHORTEST_RUN and type(self.key) in (int, float)
-
-    def note_run(self, taken: int) -> None:
-        """A run of `taken` tensors was read."""
-        self.remaining -= taken
-        if self._patience is not None:
-            self._patience.note(taken)
+        self.patience: Patience | None = None  # for runs of tensors of one shape
 
     def read_run(self, source: Source) -> None:
         """Let the source read what it can in one go."""
@@ -132,6 +119,8 @@ class PartsFrame:
                 raise T7Error(
                     f"expected the table of fields of {owner.typename} (files of 2011 have none), found {brief(value)}"
                 )
+            if leads_nowhere(value, owner):
+                raise T7Error(f"expected the table of fields of {owner.typename}, found objects that lead back to it")
             owner.payload = value
             owner.header = self.parts[0] if len(self.parts) == 2 else None
 
@@ -238,12 +227,19 @@ class ObjectReader:
         self.source.position = end
         self.source.has_longs = True
         frame = self._frames[-1]
-        if type(frame) is TableFrame and frame.is_time_for_run():
+        if type(frame) is TableFrame and type(frame.key) in (int, float) and frame.remaining > SHORTEST_RUN:
             frame.entries[frame.key] = tensor  # before the others, for the order of the entries
-            entry = start - NUMBER_BYTES
+            patience = frame.patience = frame.patience or Patience(0)
             most = frame.remaining - 1
-            taken, self.source.position = new_tensors.read_more(self.memo, frame.entries, most, entry, found)
-            frame.note_run(taken)
+            if patience.left <= 0:
+                entry = start - NUMBER_BYTES
+                taken, self.source.position = new_tensors.read_more(self.memo, frame.entries, most, entry, found)
+                patience.note(taken)
+            else:
+                most = min(most, patience.left)
+                taken, self.source.position = new_tensors.read_entries(self.memo, frame.entries, most, end)
+                patience.left -= taken + 1
+            frame.remaining -= taken
         return tensor
 
     def _read_shared(self, tag: int) -> LuaValue:
@@ -343,6 +339,19 @@ class ObjectReader:
         elif payload is Payload.GENERATOR:
             value.payload = source.read_raw(GENERATOR_BYTES)
         return value
+
+
+def leads_nowhere(value: LuaValue, owner: TorchObject) -> bool:
+    """Whether `value`, which stands for the fields of `owner`, has `owner` for its own fields, or so many objects
+    in between that nobody can have meant it.
+    """
+    for _ in range(MOST_BETWEEN):
+        if type(value) is not TorchObject:
+            return False
+        if value is owner:
+            return True
+        value = value.payload
+    return True
 
 
 def tag_of(value: LuaValue) -> int:

@@ -15,7 +15,7 @@ from lua_compat.values import EXACT_INTEGERS, LuaValue, text_or_bytes
 
 __all__ = ["SHORTEST_RUN", "EntryShape", "Patience", "field", "leading_true", "python_numbers", "read_run"]
 
-SHORTEST_RUN = 32  # entries looked at first; doubled while all have the shape
+SHORTEST_RUN = 32  # entries looked at first; eight times as many while all have the shape
 LONGEST_RUN = 1 << 16
 LONGEST_PAUSE = 1 << 12
 
@@ -70,7 +70,7 @@ def read_run(
         done += taken
         if taken < wanted:
             break
-        wanted = min(2 * wanted, LONGEST_RUN)
+        wanted = min(8 * wanted, LONGEST_RUN)
     return done, position
 
 

@@ -149,27 +149,32 @@ class BinarySource:
         self.position = start + 11 + length
         return name, 1
 
-    def _read_numbered_strings(self, entries: dict[Any, LuaValue], count: int) -> int:
-        """Read the leading entries whose keys are numbers and whose values are strings, as in lists of names.
+    def _read_numbered_strings(self, entries: dict[Any, LuaValue], first: int, count: int) -> int:
+        """Read the leading entries numbered `first`, `first` + 1, ... whose values are strings, as in lists of names.
 
         Returns how many of `count` there were.
         """
-        buffer, size, read_head, position = self._buffer, self.size, self._numbered_string, self.position
-        left = count
-        while left and position + 20 <= size:
-            key_tag, key, tag, length = read_head(buffer, position)
-            end = position + 20 + length
-            if key_tag != 1 or tag != 2 or length < 0 or end > size or not key.is_integer():
-                break
-            raw = buffer[position + 20 : end]
-            try:
-                entries[lua_number(key + 0.0)] = raw.decode()
-            except UnicodeDecodeError:
-                entries[lua_number(key + 0.0)] = raw
-            position = end
-            left -= 1
+        buffer, read_head, position = self._buffer, self._numbered_string, self.position
+        number, stop = first, min(first + count, EXACT_INTEGERS)
+        try:
+            for number in range(first, stop):
+                key_tag, key, tag, length = read_head(buffer, position)
+                start = position + 20
+                end = start + length
+                raw = buffer[start:end]
+                if key != number or key_tag != 1 or tag != 2 or len(raw) != length:
+                    break
+                try:
+                    entries[number] = raw.decode()
+                except UnicodeDecodeError:
+                    entries[number] = raw
+                position = end
+            else:
+                number = stop
+        except struct.error:  # too few bytes left for another
+            pass
         self.position = position
-        return count - left
+        return number - first
 
     def read_elements(self, element: ElementType, count: int, kind: type[Storage]) -> Storage:
         dtype = self._in_file.get(element.name) or self._type_in_file(element)
@@ -257,8 +262,8 @@ class BinarySource:
             self.position = position
             count -= 1
             patience.left -= 1
-            if key_tag == 1 and tag == 2 and patience.left > 0:
-                count -= self._read_numbered_strings(entries, min(count, patience.left))
+            if tag == 2 and type(key) is int and patience.left > 0:
+                count -= self._read_numbered_strings(entries, key + 1, min(count, patience.left))
                 patience.left = 0
             if patience.left <= 0 and count >= SHORTEST_RUN:
                 shape = EntryShape(key_tag, key_length, tag, length)

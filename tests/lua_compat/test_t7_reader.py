@@ -103,6 +103,22 @@ def test_an_object_that_holds_itself() -> None:
     assert found["me"] is found
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 500])
+def test_objects_that_stand_for_their_own_fields_are_refused(count: int) -> None:
+    """Looking for a field of theirs would never end."""
+    data = b"".join(torch_class(index, b"nn.X") for index in range(1, count + 1)) + struct.pack("<ii", 4, 1)
+    with pytest.raises(T7Error, match=r"expected the table of fields of nn\.X, found objects that lead back to it"):
+        lua_compat.loads(data)
+
+
+def test_an_object_that_stands_for_the_fields_of_two() -> None:
+    shared = torch_class(2, b"nn.X") + torch_class(3, b"nn.Y") + table(4, string(b"size"), number(5))
+    data = table(9, number(1), shared, number(2), torch_class(5, b"nn.Z") + struct.pack("<ii", 4, 2))
+    found = lua_compat.loads(data)
+    assert (found[1]["size"], found[2]["size"]) == (5, 5)
+    assert found[2].payload is found[1]
+
+
 def test_old_and_new_versions() -> None:
     for version, number_of_it in ((b"V 2", 2), (b"V 1.0", 1.0), (b"V 10", 10)):
         found = lua_compat.loads(torch_class(1, b"nn.X", version) + table(2))
@@ -197,6 +213,40 @@ def test_many_small_tensors_are_read_as_one(shape: tuple[int, ...]) -> None:
         assert one.flags.writeable
 
 
+def test_lists_of_strings_of_all_lengths_with_gaps_in_their_numbers() -> None:
+    texts = [b"x" * (index * 7 % 23) for index in range(300)]
+    texts[40] = b"\xff not UTF-8"
+    keys = [float(index) for index in range(-100, 200)]
+    keys[100] = -0.0  # the key 0
+    keys[150:160] = [index + 0.5 for index in range(10)]
+    keys[298], keys[299] = 2.0**53 - 1, 2.0**53  # the first is exact as an int, the second is not
+    data = table(1, *(part for key, text in zip(keys, texts, strict=True) for part in (number(key), string(text))))
+    found = lua_compat.loads(data)
+    assert [float(key) for key in found] == keys
+    assert [type(key) for key in found] == [int] * 150 + [float] * 10 + [int] * 139 + [float]
+    assert list(found.values()) == [text if b"\xff" in text else text.decode() for text in texts]
+
+
+def test_lists_of_tensors_of_all_lengths_with_other_values_and_gaps_among_them() -> None:
+    keys = [float(index) for index in range(-50, 350)]
+    keys[50], keys[200] = -0.0, 0.5
+    parts = {}
+    for index, key in enumerate(keys):
+        elements = [float(index)] * (1 + index * 7 % 5)
+        parts[key] = tensor(2 * index + 2, [len(elements)], [1], 1, storage(2 * index + 3, *elements))
+    parts[100.0] = string(b"no tensor")
+    parts[101.0] = struct.pack("<ii", 4, 2)  # the first one again
+    found = lua_compat.loads(table(1, *(part for key, value in parts.items() for part in (number(key), value))))
+    assert [float(key) for key in found] == keys
+    assert [type(key) for key in found] == [int] * 200 + [float] + [int] * 199
+    assert found[100] == "no tensor"
+    assert found[101] is found[-50]
+    for index, value in enumerate(found.values()):
+        if index not in (150, 151):
+            assert value.tolist() == [index] * (1 + index * 7 % 5)
+            assert value.base.typename == "torch.DoubleStorage"
+
+
 def test_runs_of_tensors_end_where_a_number_repeats() -> None:
     """The 41st tensor is the first one again: its memo number stands where a new one would."""
     arrays = [np.full(3, number, "f4") for number in range(100)]
@@ -248,6 +298,23 @@ class TestErrors:
     def test_fields_that_are_no_table(self) -> None:
         message = self.message(torch_class(1, b"nn.Threshold") + number(1))
         assert "expected the table of fields of nn.Threshold" in message
+
+    @pytest.mark.parametrize("length", [-1, -30, 1000])
+    def test_a_broken_string_in_a_long_list(self, length: int) -> None:
+        entries = [part for index in range(1, 50) for part in (number(index), string(b"x" * index))]
+        data = table(1, *entries, number(50), struct.pack("<ii", 2, length))
+        problem = "the length of a string, found" if length < 0 else "a string of 1000 bytes (1000 bytes), but only 0"
+        assert f"at [50]: expected {problem}" in self.message(data)
+
+    def test_a_broken_tensor_in_a_long_list(self) -> None:
+        entries = []
+        for index in range(1, 100):
+            elements = [0.0] * (1 + index % 5)
+            value = tensor(2 * index, [len(elements)], [1], 1, storage(2 * index + 1, *elements))
+            entries += [number(index), value]
+        outside = tensor(500, [3], [1], 1, storage(501, 1, 2))
+        message = self.message(table(1, *entries, number(100), outside, number(101), NIL))
+        assert "at [100]: torch.DoubleTensor: expected elements within a storage of 2" in message
 
     def test_strides_too_large_for_numpy(self) -> None:
         assert "DoubleTensor" in self.message(tensor(1, [1], [2**62], 1, storage(2, 5)))
