@@ -126,7 +126,9 @@ def shortened_files(seeds: list[bytes]) -> Iterator[bytes]:
 
 
 def touch(value: object) -> None:
-    """Read the first and the last element of every array: outside its memory the process would crash."""
+    """Read the first and the last element of every array (outside its memory the process would crash) and show
+    every object.
+    """
     seen: set[int] = set()
     waiting = [value]
     while waiting:
@@ -140,6 +142,7 @@ def touch(value: object) -> None:
         elif isinstance(value, LuaTable):
             waiting += [*value.keys(), *value.values()]
         elif isinstance(value, TorchObject):
+            repr(value)
             waiting += [value.header, value.payload]
         elif isinstance(value, LuaFunction):
             waiting.append(value.upvalues)

@@ -277,8 +277,8 @@ class TorchObject(MutableMapping[Any, Any]):
         return id(self)
 
     def __repr__(self) -> str:
-        if isinstance(self.payload, (LuaTable, TorchObject)):
-            return f"TorchObject({self.typename!r}, {brief_entries(self.fields)})"
+        if type(self.payload) is LuaTable:
+            return f"TorchObject({self.typename!r}, {brief_entries(self.payload)})"
         return f"TorchObject({self.typename!r}, {brief(self.payload)})"
 
 

@@ -111,6 +111,11 @@ def test_objects_that_stand_for_their_own_fields_are_refused(count: int) -> None
         lua_compat.loads(data)
 
 
+def test_an_object_whose_fields_are_a_vector_can_be_shown() -> None:
+    data = torch_class(1, b"nn.X") + torch_class(2, b"tds.Vec", b"V 0") + struct.pack("<q", 1) + number(5)
+    assert repr(lua_compat.loads(data)) == "TorchObject('nn.X', <tds.Vec>)"
+
+
 def test_an_object_that_stands_for_the_fields_of_two() -> None:
     shared = torch_class(2, b"nn.X") + torch_class(3, b"nn.Y") + table(4, string(b"size"), number(5))
     data = table(9, number(1), shared, number(2), torch_class(5, b"nn.Z") + struct.pack("<ii", 4, 2))
