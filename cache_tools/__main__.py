@@ -23,11 +23,12 @@ class Command(NamedTuple):
 
     module: str
     summary: str
+    failure: int = 1  # exit code of an error
 
 
 COMMANDS = {
     "inspect": Command("cache_tools.inspect", "show what a .t7 file holds"),
-    "diff": Command("cache_tools.diff", "compare two .t7 files"),
+    "diff": Command("cache_tools.diff", "compare two .t7 files", failure=2),  # 1: they differ, as diff(1) has it
     "convert": Command("cache_tools.convert", "a network to safetensors, PyTorch, ONNX or another .t7"),
     "caches": Command("cache_tools.caches", "check, relocate or build the data caches of a run"),
     "plot": Command("cache_tools.plot", "draw the curves of runs from their logs"),
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except (LuaCompatError, XnorNetError, OSError) as error:
         print(f"cache_tools {arguments.command}: {error}", file=sys.stderr)
-        return 1
+        return COMMANDS[arguments.command].failure
     return code
 
 

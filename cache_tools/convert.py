@@ -6,8 +6,8 @@
     python -m cache_tools convert model_gpu.t7 model.t7 --float               # nn.* and FloatTensor: no GPU needed
     python -m cache_tools convert model.t7 model_gpu.t7 --cuda-names          # cudnn.* and CudaTensor
 
-What was written is read again and both networks answer a random input, where its size is given or known; OUT appears
-only when they agree.
+The network is written in evaluation mode and without gradients. What was written is read again and both networks answer
+a random input, where its size is given or known; OUT appears only when they agree.
 .safetensors needs the package safetensors, .onnx the packages onnx and onnxscript: pip install 'xnornet-port[convert]'.
 """
 
@@ -31,8 +31,9 @@ import lua_compat
 from lua_compat.errors import LuaCompatError
 from lua_compat.nn.class_names import Names
 from lua_compat.values import LuaTable, TorchObject
+from xnornet_port.layers import BinActiveZ  # a network of XNOR-Net holds it; the import registers it
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["BinActiveZ", "add_arguments", "run"]
 
 TOLERANCE = 1e-5  # relative to the largest number of the output
 
@@ -78,6 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(line)
     size = arguments.input_size or known_input_size(network)
     x = None if size is None else random_input(network, size)
+    if x is not None:
+        require_input(network, x, arguments.source)
+    if not arguments.target.parent.is_dir():
+        raise ConvertError(f"{arguments.target}: the folder {arguments.target.parent} does not exist")
     unfinished = arguments.target.with_name(f".unfinished-{arguments.target.name}")
     try:
         read_again = write(network, unfinished, arguments, x)
@@ -94,6 +99,19 @@ def run(arguments: argparse.Namespace) -> int:
         unfinished.unlink(missing_ok=True)
     print(f"{arguments.target}: {arguments.target.stat().st_size:,} bytes written")
     return 0
+
+
+def require_input(network: nn.Module, x: torch.Tensor, path: Path) -> None:
+    """ConvertError where the network cannot take an input of this size."""
+    try:
+        with torch.no_grad():
+            network(x)
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConvertError(
+            f"{path}: the network cannot take an input of {'x'.join(map(str, x.shape[1:]))} ({reason}); give another "
+            "--input-size"
+        ) from error
 
 
 def check(
@@ -193,7 +211,7 @@ def write_safetensors(
 
 def write_onnx(network: nn.Module, target: Path, arguments: argparse.Namespace, x: torch.Tensor | None) -> ReadAgain:
     if x is None:
-        raise ConvertError(f"{target}: give the size of the input with --input-size, as 3,224,224")
+        raise ConvertError(f"{arguments.target}: give the size of the input with --input-size, as 3,224,224")
     onnx, _ = needed("onnx", "onnx"), needed("onnxscript", "onnxscript")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not installed
     with warnings.catch_warnings():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output or arguments.runs[0] / "curves.png"
     curves = [read_curves(folder) for folder in arguments.runs]
     figure = draw(arguments.runs, curves)
+    known = figure.canvas.get_supported_filetypes()
+    if output.suffix.lstrip(".").lower() not in known:
+        raise XnorNetError(f"{output}: the name should end in one of {', '.join('.' + name for name in sorted(known))}")
     figure.savefig(output, dpi=120)
     print(output)
     return 0
@@ -59,6 +63,17 @@ def read_curves(folder: Path) -> dict[str, list[float]]:
     return {name: values for log in logs for name, values in read_log(log).items()}
 
 
+def first_epoch(folder: Path) -> int:
+    """The number of a run's first epoch, from the record this port keeps; 1 for a run of the original."""
+    record = folder / "options.json"
+    if not record.is_file():
+        return 1
+    try:
+        return int(json.loads(record.read_text(encoding="utf-8"))["options"]["epochNumber"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise XnorNetError(f"{record}: not the record of a run of main.py ({error})") from error
+
+
 def draw(folders: list[Path], curves: list[dict[str, list[float]]]) -> Any:
     """A matplotlib figure: a panel each for loss, top-1 and top-5, test as a full line, training dashed."""
     try:
@@ -68,10 +83,11 @@ def draw(folders: list[Path], curves: list[dict[str, list[float]]]) -> Any:
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         for color, (folder, columns) in enumerate(zip(folders, curves, strict=True)):
+            start = first_epoch(folder)
             label = f"{folder.parent.name}/{folder.name}"[-40:] + " " if len(folders) > 1 else ""
             for column, style, part in ((panel.test, "-", "test"), (panel.train, "--", "training")):
                 values = columns.get(column, [])
-                axes.plot(range(1, len(values) + 1), values, style, color=f"C{color}", marker="o", markersize=4,
+                axes.plot(range(start, start + len(values)), values, style, color=f"C{color}", marker="o", markersize=4,
                           label=label + part)  # fmt: skip
         axes.set_title(panel.title)
         axes.set_xlabel("epoch")

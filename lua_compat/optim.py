@@ -80,6 +80,11 @@ class _Torch7Optimizer(Optimizer):
             group[name] = _option(table, key, default)
         counter, counter_key = self._COUNTER
         group[counter] = int(_option(table, counter_key, 0))
+        others = [key for key in ("dfdx", "m", "v") if key in table]
+        if others and not any(key in table for key in self._VECTORS.values()):
+            raise OptimStateError(
+                f"a state with {', '.join(others)} is of another optimiser than {type(self).__name__}"
+            )
         for name, key in self._VECTORS.items():
             vector = table.get(key)
             if vector is not None:

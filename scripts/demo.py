@@ -7,6 +7,7 @@ give the figures of the trained one.
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -51,7 +52,7 @@ def step(program: str, *arguments: object) -> None:
     """Run one command of the project, shown as it would be typed; ends the demo where it fails."""
     words = ["-m", program] if program == "cache_tools" else [program]
     command = [*words, *map(str, arguments)]
-    Console().rule(f"python {' '.join(command)}", align="left")
+    print(f"\n$ python {shlex.join(command)}", flush=True)
     subprocess.run([sys.executable, *command], check=True, cwd=Path(__file__).parent.parent)
 
 

@@ -7,7 +7,7 @@ alike, so that a first run trains on the same batches as a second one (ledger ro
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lua_compat import Generator
@@ -61,10 +61,13 @@ def open_metadata(
     check_data_folder(data)
     data = data.rstrip("/") or data
     stream = Generator(manual_seed)
+    was_cached = os.path.isfile(os.path.join(cache, "trainCache.t7"))
     train = _open_train(data, cache, settings, say, progress)
     if n_classes not in (None, len(train.classes)):
         found = len(train.classes)
-        raise XnorNetError(f"-nClasses is {n_classes}, but {train.folder} has {found} classes; use -nClasses {found}")
+        counted = f"{os.path.join(cache, 'trainCache.t7')} lists" if was_cached else f"{train.folder} has"
+        way_out = ", or delete the cache if it is of other pictures" if was_cached else ""
+        raise XnorNetError(f"-nClasses is {n_classes}, but {counted} {found} classes; use -nClasses {found}{way_out}")
     if training:
         _check_pictures(train, os.path.join(cache, "trainCache.t7"))
     test = _open_test(data, cache, settings, train, stream, say, progress)
@@ -168,10 +171,13 @@ def _check_classes(test: Dataset, train: Dataset, source: str) -> None:
     )
 
 
-def check_data_folder(data: str) -> None:
-    """Raises XnorNetError where there is no such folder."""
+def check_data_folder(data: str, parts: Sequence[str] = ()) -> None:
+    """Raises XnorNetError where there is no such folder, or one of its `parts` (train, val) is not in it."""
     if not os.path.isdir(data):
         raise XnorNetError(f"{data}: no such data folder (-data; expected one with the folders train and val)")
+    for part in parts:
+        if not os.path.isdir(os.path.join(data, part)):
+            raise XnorNetError(f"{data}: there is no folder {part} in it (-data; expected one with train and val)")
 
 
 def _check_pictures(dataset: Dataset, source: str) -> None:

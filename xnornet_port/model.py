@@ -17,7 +17,7 @@ from xnornet_port.errors import XnorNetError
 from xnornet_port.initialization import initialize
 from xnornet_port.models import NETWORKS
 
-__all__ = ["build_model", "check_classes", "load_model", "load_parameters", "uses_binary_inputs"]
+__all__ = ["build_model", "check_classes", "check_input", "load_model", "load_parameters", "uses_binary_inputs"]
 
 
 def build_model(net_type: str, n_classes: int = 1000, dropout: float = 0.5, seed: int = 2) -> nn.Sequential:
@@ -69,6 +69,29 @@ def check_classes(network: nn.Module, n_classes: int, path: str) -> None:
         raise XnorNetError(
             f"{path}: the network has {found} classes, -nClasses says {n_classes}: "
             f"give -nClasses {found} and data with as many classes"
+        )
+
+
+def check_input(network: nn.Module, crop_size: int, n_classes: int) -> None:
+    """Raise XnorNetError where the network does not turn one picture of -cropSize into as many numbers as classes.
+
+    Runs it once, in evaluation mode; nothing of it changes.
+    """
+    parameter = next(network.parameters())
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            n_numbers = network(parameter.new_zeros(1, 3, crop_size, crop_size)).numel()
+    except (RuntimeError, ValueError) as error:
+        raise XnorNetError(
+            f"-cropSize {crop_size}: the network cannot take such a picture ({str(error).splitlines()[0]})"
+        ) from error
+    finally:
+        network.train(was_training)
+    if n_numbers != n_classes:
+        raise XnorNetError(
+            f"-cropSize {crop_size}: the network gives {n_numbers} numbers for such a picture in place of {n_classes}"
         )
 
 

@@ -206,7 +206,7 @@ def _command_line(net_types: Sequence[str]) -> CmdLine:
     cmd = CmdLine()
     cmd.text()
     cmd.text("Train and test XNOR-Net and binary-weight networks on pictures in ImageNet's layout.")
-    cmd.text("A yes-or-no option takes no value: naming it turns its default round.")
+    cmd.text("A yes-or-no option takes no value: naming it switches it, on or off.")
     cmd.text()
     cmd.text(f"  python {PROGRAM} -data imagenet -netType alexnetxnor -binaryWeight -optimType adam")
     cmd.text(f"  python {PROGRAM} -data imagenet -retrain alexnet_XNOR.t7 -testOnly")
@@ -233,7 +233,9 @@ def _check_numbers(values: Mapping[str, OptionValue]) -> None:
             raise XnorNetError(f"-{name} {to_string(value)}: expected a number from 0 on{below}")
     crop, whole = int(values["cropSize"]), int(values["imageSize"])
     if crop > whole:
-        raise XnorNetError(f"-cropSize {crop}: a picture of -imageSize {whole} is too small; expected {whole} or less")
+        raise XnorNetError(
+            f"-cropSize {crop} is larger than -imageSize {whole}, a picture's shorter side; expected {whole} or less"
+        )
 
 
 def _check_choices(values: Mapping[str, OptionValue], net_types: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ from xnornet_port.errors import XnorNetError
 from xnornet_port.evaluate import evaluate
 from xnornet_port.interrupt import stop_on_interrupt
 from xnornet_port.metadata import check_data_folder
-from xnornet_port.model import build_model, check_classes, load_model, load_parameters, uses_binary_inputs
+from xnornet_port.model import build_model, check_classes, check_input, load_model, load_parameters, uses_binary_inputs
 from xnornet_port.options import Options
 from xnornet_port.report import Report
 from xnornet_port.schedule import regime_of
@@ -66,12 +66,14 @@ class Training:
 
 def run(options: Options, report: Report) -> int:
     """Do what the options say; returns the exit code (0, or 130 after Ctrl-C). User errors raise XnorNetError."""
-    check_data_folder(options.data)  # before the seconds it takes to draw a large network
+    # before the seconds it takes to draw a large network
+    check_data_folder(options.data, ["val"] if options.test_only else ["train", "val"])
     device = choose_device(options.device, options.gpu)
     use_full_precision()
     network = _make_network(options, report).to(device)
+    check_input(network, options.crop_size, options.n_classes)
     set_generator(network, Generator(options.manual_seed))
-    _describe(network, options, report)
+    _describe(network, options, device, report)
     folder = _make_folder(Path(options.save))
     with (
         _open_data(options, report) as data,
@@ -115,6 +117,8 @@ def _make_network(options: Options, report: Report) -> nn.Module:
         if options.load_params != "none":
             report.warn(f"-loadParams {options.load_params} has no effect with -retrain")
         return network
+    if options.test_only and options.load_params == "none":
+        report.warn("-testOnly without -retrain or -loadParams tests a network of random numbers")
     report.say(f"=> Creating model from file: models/{options.net_type}.lua")
     network = build_model(options.net_type, options.n_classes, options.dropout, options.manual_seed)
     if options.load_params != "none":
@@ -122,7 +126,7 @@ def _make_network(options: Options, report: Report) -> nn.Module:
     return network
 
 
-def _describe(network: nn.Module, options: Options, report: Report) -> None:
+def _describe(network: nn.Module, options: Options, device: torch.device, report: Report) -> None:
     report.say("=> Model")
     report.block(module_text(from_torch(network)))
     report.say("=> Criterion")
@@ -130,6 +134,7 @@ def _describe(network: nn.Module, options: Options, report: Report) -> None:
     report.say("==> Converting model to CUDA")
     report.block(table_text(options.as_table()))
     report.say(f"Saving everything to: {options.save}")
+    report.say(f"Running on: {device}")
     if options.n_gpu > 1:
         report.warn(
             f"-nGPU {options.n_gpu}: this version trains on one device; batch normalisation sees the whole batch"
@@ -194,6 +199,8 @@ def _prepare_training(options: Options, network: nn.Module, device: torch.device
         report.warn(
             f"-LR {options.lr} is used as it is: only the recipe's rates are divided by 10 for {options.optim_type}"
         )
+    if uses_binary_inputs(network) and not options.binary_weight:
+        report.warn("This network has binary inputs; without -binaryWeight its weights are trained real-valued")
     binarizer = Binarizer(network) if options.binary_weight else None
     return Training(network, ClassNLLCriterion().to(device), optimizer, gradient_rule, binarizer, device)
 

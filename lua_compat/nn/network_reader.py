@@ -127,7 +127,8 @@ class _NetworkReader:
             return lambda fields: Placeholder(source, place)
         raise UnknownModuleError(
             f"{source.typename} at {place or 'the root'}: no PyTorch module is registered for this class "
-            f"(write one and mark it @lua_compat.nn.register({source.typename!r}), or load with unknown='placeholder')"
+            f"(import the package that has it, write one and mark it @lua_compat.nn.register({source.typename!r}), or "
+            "load with unknown='placeholder')"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -30,8 +30,13 @@ def from_torch(module: nn.Module, *, names: Names = "kept", memory: Memory = "cp
     "cudnn" turns them all into one family, as cudnn.convert did. `memory` "cuda" writes the tensors as
     torch.CudaTensor. Tensors are views without copies where the module is on the CPU: save before you train on.
     Parameters that lie on one storage are written on one storage. Activations are left out, as after clearState.
-    Raises UnknownModuleError for a PyTorch module without a registered writer.
+    Raises UnknownModuleError for a PyTorch module without a registered writer, ValueError for unknown `names` or
+    `memory`.
     """
+    if names not in get_args(Names) or memory not in get_args(Memory):
+        raise ValueError(
+            f"names is one of {get_args(Names)}, memory of {get_args(Memory)}; found {names!r}, {memory!r}"
+        )
     dtype = next((parameter.dtype for parameter in module.parameters()), torch.float32)
     return _NetworkWriter(dtype, names, memory).network(module)
 

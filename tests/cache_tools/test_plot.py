@@ -1,5 +1,6 @@
 """The picture of a run's curves; what is in it is read back from the figure."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,19 @@ def test_two_runs_in_one_picture(golden: Path) -> None:
     folders = [golden / "runs" / name for name in ("bwn_sgd", "xnor_adam")]
     figure = draw(folders, [read_curves(folder) for folder in folders])
     assert len(figure.axes[0].lines) == 4
+
+
+def test_epochs_are_counted_as_the_run_counted_them(golden: Path, tmp_path: Path) -> None:
+    shutil.copy(golden / "runs" / "xnor_adam" / "test.log", tmp_path)
+    (tmp_path / "options.json").write_text('{"options": {"epochNumber": 27}}')
+    assert list(draw([tmp_path], [read_curves(tmp_path)]).axes[0].lines[0].get_xdata()) == [27, 28]
+
+
+def test_a_name_that_says_no_format_is_refused(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plot", str(golden / "runs" / "bwn_sgd"), "--output", str(tmp_path / "x.txt")]) == 1
+    assert "x.txt: the name should end in one of" in capsys.readouterr().err
 
 
 def test_a_folder_without_logs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,6 +128,12 @@ def test_a_table_of_something_else_is_refused() -> None:
         optimizer.from_t7(LuaTable(["n01440764", "n02119789"]))
 
 
+def test_a_state_of_another_optimiser_is_refused(golden: Path) -> None:
+    state = lua_compat.load(golden / "optim.t7")["adam_default"]["state"]
+    with pytest.raises(OptimStateError, match="a state with m, v is of another optimiser than SGD"):
+        SGD([torch.nn.Parameter(torch.zeros(12))]).from_t7(state)
+
+
 def test_two_groups_do_not_fit_one_table() -> None:
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))]}, {"params": [torch.nn.Parameter(torch.zeros(1))]}]
     with pytest.raises(OptimStateError, match="has one group of parameters, this has 2"):

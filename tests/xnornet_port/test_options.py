@@ -185,8 +185,14 @@ def test_options_are_frozen() -> None:
         ("-nGPU 0", "-nGPU 0: expected 1 or more"),
         ("-manualSeed 0.5", "-manualSeed 0.5: expected a whole number"),
         ("-imageSize 0", "-imageSize 0: expected 1 or more"),
-        ("-cropSize 257", "-cropSize 257: a picture of -imageSize 256 is too small; expected 256 or less"),
-        ("-imageSize 200", "-cropSize 224: a picture of -imageSize 200 is too small; expected 200 or less"),
+        (
+            "-cropSize 257",
+            "-cropSize 257 is larger than -imageSize 256, a picture's shorter side; expected 256 or less",
+        ),
+        (
+            "-imageSize 200",
+            "-cropSize 224 is larger than -imageSize 200, a picture's shorter side; expected 200 or less",
+        ),
         ("-LR -1", "-LR -1: expected a number from 0 on"),
         ("-LR nan", "-LR nan: expected a number from 0 on"),
         ("-LR inf", "-LR inf: expected a number from 0 on"),
