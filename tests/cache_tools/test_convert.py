@@ -132,3 +132,24 @@ def test_an_answer_that_differs_leaves_no_file(
     assert main(["convert", str(network), str(target), "--input-size", "3,6,6"]) == 1
     assert "not written, it would answer differently" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [network]
+
+
+def test_a_network_of_xnor_net(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its own layer, nn.BinActiveZ, is known here."""
+    source, target = golden / "models" / "tiny_xnor.t7", tmp_path / "net.pt"
+    assert main(["convert", str(source), str(target), "--input-size", "3,224,224"]) == 0
+    assert "nn.BinActiveZ -> BinActiveZ" in capsys.readouterr().out
+    assert len(torch.load(target, weights_only=True)) > 28
+
+
+def test_a_size_that_the_network_cannot_take(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(network), str(tmp_path / "net.pt"), "--input-size", "1,28,28"]) == 1
+    error = capsys.readouterr().err
+    assert "net.t7: the network cannot take an input of 1x28x28" in error
+    assert error.count("\n") == 1
+
+
+def test_a_folder_that_is_not_there(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(network), str(tmp_path / "nowhere" / "net.pt"), "--input-size", "3,6,6"]) == 1
+    assert "does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()

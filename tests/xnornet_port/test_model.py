@@ -14,7 +14,7 @@ from lua_compat.values import LuaTable, TorchObject
 from xnornet_port import build_model, load_model
 from xnornet_port.binarization import binary_convolutions
 from xnornet_port.errors import XnorNetError
-from xnornet_port.model import check_classes, load_parameters, uses_binary_inputs
+from xnornet_port.model import check_classes, check_input, load_parameters, uses_binary_inputs
 from xnornet_port.models import NETWORKS
 from xnornet_port.options import NET_TYPES
 
@@ -76,6 +76,20 @@ def test_classes_are_checked(golden: Path) -> None:
     check_classes(network, 5, "tiny.t7")
     with pytest.raises(XnorNetError, match=r"tiny\.t7: the network has 5 classes, -nClasses says 1000"):
         check_classes(network, 1000, "tiny.t7")
+
+
+def test_the_size_of_the_input_is_checked_and_nothing_changes(golden: Path) -> None:
+    network = load_model(golden / "models" / "tiny_bwn.t7").train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    check_input(network, 224, 5)
+    with pytest.raises(XnorNetError, match="-cropSize 32: the network cannot take such a picture"):
+        check_input(network, 32, 5)
+    with pytest.raises(
+        XnorNetError, match="-cropSize 256: the network gives 20 numbers for such a picture in place of 5"
+    ):
+        check_input(network, 256, 5)  # 7x7 in front of the 6x6 layer: 2x2 places with 5 numbers each
+    assert network.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
 def test_parameters_and_statistics_are_copied_in_order(golden: Path, tmp_path: Path) -> None:

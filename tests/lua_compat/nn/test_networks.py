@@ -167,6 +167,12 @@ def test_a_pytorch_module_without_a_torch7_class_is_named() -> None:
         t7nn.from_torch(nn.Sequential(nn.Hardswish()))
 
 
+@pytest.mark.parametrize("wrong", [{"names": "foo"}, {"memory": "gpu"}])
+def test_unknown_ways_to_write_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=r"names is one of .*, memory of"):
+        t7nn.from_torch(nn.ReLU(), **wrong)
+
+
 def test_a_class_of_ones_own() -> None:
     @t7nn.register("nn.Doubled")
     class Doubled(nn.Module):
