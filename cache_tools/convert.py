@@ -28,12 +28,12 @@ import torch
 from torch import nn
 
 import lua_compat
+import xnornet_port.layers  # noqa: F401  registers nn.BinActiveZ, which networks of XNOR-Net hold
 from lua_compat.errors import LuaCompatError
 from lua_compat.nn.class_names import Names
 from lua_compat.values import LuaTable, TorchObject
-from xnornet_port.layers import BinActiveZ  # a network of XNOR-Net holds it; the import registers it
 
-__all__ = ["BinActiveZ", "add_arguments", "run"]
+__all__ = ["add_arguments", "run"]
 
 TOLERANCE = 1e-5  # relative to the largest number of the output
 

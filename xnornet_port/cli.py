@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away (| head)
         sys.stderr.close()
         return 1
+    except OSError as error:  # a full disk, a folder that went away: whatever no one below could say better
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
 
 def _run(argv: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import signal
 from collections.abc import Callable
@@ -230,6 +231,16 @@ def test_a_loss_of_nan_stops_and_keeps_the_last_model(main: MainRun, saved: Call
     assert "-epochNumber 2" in error
     assert not (saved() / "model_2.t7").exists()
     assert all(torch.isfinite(p).all() for p in lua_compat.nn.load(saved() / "model_1.t7").parameters())
+
+
+def test_a_full_disk_is_one_line(main: MainRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "options.json")
+
+    monkeypatch.setattr(xnornet_port.run, "_write_record", full)
+    code, _, error = main()
+    assert code == 1
+    assert error == "error: [Errno 28] No space left on device: 'options.json'\n"
 
 
 def test_ctrl_c_ends_after_the_batch(main: MainRun, monkeypatch: pytest.MonkeyPatch) -> None:
