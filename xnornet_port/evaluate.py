@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from xnornet_port.batches import Batch
-from xnornet_port.binarization import Binarizer
+from xnornet_port.binarization import Binarizer, has_binary_weights, has_mean_centred_weights
 from xnornet_port.metrics import Scores, ScoreSum, batch_scores
+from xnornet_port.model import uses_binary_inputs
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "binarizes_for_test", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,29 @@ def evaluate(
                 stopped = True
                 break
     return Evaluation(total.mean() if total.n_batches else None, time.perf_counter() - start, not stopped)
+
+
+def binarizes_for_test(
+    network: nn.Module, binary_weight: bool, latent_weights: bool, warn: Callable[[str], None]
+) -> bool:
+    """Whether a loaded network is tested with binary weights; says so where `binary_weight` did not ask for it.
+
+    `binary_weight` and `latent_weights` are the options of these names; a network whose weights are binary already
+    stays as it is.
+    """
+    if binary_weight:
+        return True
+    if has_binary_weights(network):
+        return False
+    if uses_binary_inputs(network) and not latent_weights:
+        warn(
+            "This XNOR network holds latent (real-valued) weights: tested with binary weights, as -binaryWeight "
+            "does; -latentWeights tests the latent ones, as the original"
+        )
+        return True
+    if not uses_binary_inputs(network) and has_mean_centred_weights(network):
+        warn(
+            "The filters of this network are mean-centred, the mark of training with -binaryWeight: add "
+            "-binaryWeight to test it with the binary weights it was trained for"
+        )
+    return False

@@ -75,6 +75,7 @@ PORT_OPTIONS = (
     Row("testAll", False, "test the last, incomplete batch too (the original leaves it out)"),
     Row("latentWeights", False, "with -testOnly: test an XNOR network's real-valued weights, as the original"),
     Row("quiet", False, "print summaries and warnings only"),
+    Row("tensorboard", False, "write loss, accuracies and learning rate for TensorBoard into the run's folder"),
 )
 
 # Options that do not show in the run folder's name: the original's six, and the port's own, so that a command of 2016
@@ -143,6 +144,7 @@ class Options:
     test_all: bool
     latent_weights: bool
     quiet: bool
+    tensorboard: bool
     save: str  # folder of this run, CACHE/NETTYPE,name=value,.../DATE
 
     def as_table(self) -> dict[str, OptionValue]:

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lua_compat.logger import Logger
 from lua_compat.lua_format import string_format
 from xnornet_port.metrics import Scores
+from xnornet_port.tensorboard import PACKAGE, ScalarWriter, open_writer
 from xnornet_port.train import TrainedBatch
 
 __all__ = ["Report"]
@@ -43,6 +44,8 @@ class Report:
         self._quiet = quiet
         self._train_log: Logger | None = None
         self._test_log: Logger | None = None
+        self._scalars: ScalarWriter | None = None
+        self._rate: float | None = None  # of the last batch
         self._progress: Progress | None = None
 
     @property
@@ -54,6 +57,12 @@ class Report:
         """Start train.log and test.log in the run's folder."""
         self._train_log = Logger(folder / "train.log")
         self._test_log = Logger(folder / "test.log")
+
+    def open_tensorboard(self, folder: Path) -> None:
+        """From now on write scalars into the run's folder too; a line says so where TensorBoard's package is missing."""
+        self._scalars = open_writer(folder)
+        if self._scalars is None:
+            self.warn(f"-tensorboard: nothing is written for it, its package is not installed: pip install {PACKAGE}")
 
     def say(self, text: str) -> None:
         """One print of text, as the original's print shows it."""
@@ -77,6 +86,7 @@ class Report:
     def trained_batch(self, epoch: int, n_batches: int, rate: float, batch: TrainedBatch) -> None:
         """The line after each training batch, or the progress bar's new state."""
         now, mean = batch.scores, batch.mean
+        self._rate = rate
         if self._progress is not None:
             self._progress.update(
                 self._progress.task_ids[0],
@@ -130,10 +140,20 @@ class Report:
     def train_summary(self, epoch: int, seconds: float, mean: Scores) -> None:
         """The epoch's summary line and its row in train.log."""
         self._summary(self._train_log, TRAIN_COLUMNS, TRAIN_SUMMARY, epoch, seconds, mean)
+        self._add_scalars("train", epoch, mean)
+        if self._scalars is not None and self._rate is not None:
+            self._scalars.add_scalar("learning rate", self._rate, epoch)
 
     def test_summary(self, epoch: int, seconds: float, mean: Scores) -> None:
         """The test's summary line and its row in test.log."""
         self._summary(self._test_log, TEST_COLUMNS, TEST_SUMMARY, epoch, seconds, mean)
+        self._add_scalars("test", epoch, mean)
+
+    def _add_scalars(self, part: str, epoch: int, mean: Scores) -> None:
+        if self._scalars is not None:
+            for name, value in (("loss", mean.loss), ("top-1", mean.top1), ("top-5", mean.top5)):
+                self._scalars.add_scalar(f"{name}/{part}", value, epoch)
+            self._scalars.flush()
 
     def _summary(
         self, log: Logger | None, columns: tuple[str, ...], line: str, epoch: int, seconds: float, mean: Scores

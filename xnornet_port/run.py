@@ -19,7 +19,7 @@ from lua_compat.lua_format import table_text
 from lua_compat.module_text import module_text
 from lua_compat.nn import ClassNLLCriterion, from_torch, set_generator
 from lua_compat.optim import SGD, Adam
-from xnornet_port.binarization import Binarizer, has_binary_weights, has_mean_centred_weights
+from xnornet_port.binarization import Binarizer
 from xnornet_port.checkpoint import (
     latest_epoch,
     load_optimizer_state,
@@ -30,7 +30,7 @@ from xnornet_port.checkpoint import (
 from xnornet_port.data import DataSource, open_data
 from xnornet_port.dataset_cache import write_classes
 from xnornet_port.errors import XnorNetError
-from xnornet_port.evaluate import evaluate
+from xnornet_port.evaluate import binarizes_for_test, evaluate
 from xnornet_port.interrupt import stop_on_interrupt
 from xnornet_port.metadata import check_data_folder
 from xnornet_port.model import build_model, check_classes, check_input, load_model, load_parameters, uses_binary_inputs
@@ -81,6 +81,8 @@ def run(options: Options, report: Report) -> int:
         stop_on_interrupt(report.warn) as should_stop,  # from here on there are batches to stop after
     ):
         report.open_logs(folder)
+        if options.tensorboard:
+            report.open_tensorboard(folder)
         _write_record(folder, options, data.classes, device)
         data.n_test_batches(options.batch_size, options.test_all)  # refuses before hours of training
         if options.test_only:
@@ -310,29 +312,10 @@ def _test_only(
     report: Report,
     should_stop: Callable[[], bool],
 ) -> int:
-    binarizer = Binarizer(network) if _binarizes_for_test(options, network, report) else None
+    binarizes = binarizes_for_test(network, options.binary_weight, options.latent_weights, report.warn)
+    binarizer = Binarizer(network) if binarizes else None
     finished = _test(options, network, binarizer, device, data, options.epoch_number, report, should_stop)
     return 0 if finished else INTERRUPTED
-
-
-def _binarizes_for_test(options: Options, network: nn.Module, report: Report) -> bool:
-    """Whether -testOnly tests with binary weights; says so where that was not asked for by -binaryWeight."""
-    if options.binary_weight:
-        return True
-    if has_binary_weights(network):
-        return False
-    if uses_binary_inputs(network) and not options.latent_weights:
-        report.warn(
-            "This XNOR network holds latent (real-valued) weights: tested with binary weights, as -binaryWeight "
-            "does; -latentWeights tests the latent ones, as the original"
-        )
-        return True
-    if not uses_binary_inputs(network) and has_mean_centred_weights(network):
-        report.warn(
-            "The filters of this network are mean-centred, the mark of training with -binaryWeight: add "
-            "-binaryWeight to test it with the binary weights it was trained for"
-        )
-    return False
 
 
 def _put_back(network: nn.Module, parameters: list[torch.Tensor]) -> None:

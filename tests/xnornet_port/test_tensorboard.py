@@ -1,0 +1,48 @@
+"""-tensorboard: the scalars of two epochs read back from the event file, and the line where the package is missing."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from xnornet_port.metrics import Scores
+from xnornet_port.report import Report
+from xnornet_port.train import TrainedBatch
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_scalars_of_two_epochs(tmp_path: Path) -> None:
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    report = Report(quiet=True, stream=io.StringIO())
+    report.open_tensorboard(tmp_path)
+    for epoch, rate in ((1, 0.5), (2, 0.25)):
+        mean = Scores(2.0 * epoch, 10.0 * epoch, 40.0 + epoch, 6, 48)
+        report.trained_batch(epoch, 1, rate, TrainedBatch(1, mean, mean, 0.0, 0.0))
+        report.train_summary(epoch, 1.0, mean)
+        report.test_summary(epoch, 1.0, Scores(3.0 * epoch, 5.0 * epoch, 50.0 + epoch, 6, 48))
+    events = accumulators.EventAccumulator(str(tmp_path)).Reload()
+    found = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert found == {
+        "loss/train": [(1, 2.0), (2, 4.0)],
+        "top-1/train": [(1, 10.0), (2, 20.0)],
+        "top-5/train": [(1, 41.0), (2, 42.0)],
+        "learning rate": [(1, 0.5), (2, 0.25)],
+        "loss/test": [(1, 3.0), (2, 6.0)],
+        "top-1/test": [(1, 5.0), (2, 10.0)],
+        "top-5/test": [(1, 51.0), (2, 52.0)],
+    }
+
+
+def test_without_the_package_a_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    stream = io.StringIO()
+    report = Report(quiet=True, stream=stream)
+    report.open_tensorboard(tmp_path)
+    report.test_summary(1, 1.0, Scores(1.0, 20.0, 60.0, 1, 8))
+    first, *_ = stream.getvalue().splitlines()
+    assert first == (
+        "-tensorboard: nothing is written for it, its package is not installed: pip install tensorboard==2.21.0"
+    )
+    assert not list(tmp_path.iterdir())
