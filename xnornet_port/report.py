@@ -59,7 +59,7 @@ class Report:
         self._test_log = Logger(folder / "test.log")
 
     def open_tensorboard(self, folder: Path) -> None:
-        """From now on write scalars into the run's folder too; a line says so where TensorBoard's package is missing."""
+        """From now on write scalars into the run's folder; a line says so where TensorBoard's package is missing."""
         self._scalars = open_writer(folder)
         if self._scalars is None:
             self.warn(f"-tensorboard: nothing is written for it, its package is not installed: pip install {PACKAGE}")
