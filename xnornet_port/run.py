@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from xnornet_port.dataset_cache import write_classes
 from xnornet_port.errors import XnorNetError
 from xnornet_port.evaluate import binarizes_for_test, evaluate
 from xnornet_port.interrupt import stop_on_interrupt
+from xnornet_port.machine import describe_machine
 from xnornet_port.metadata import check_data_folder
 from xnornet_port.model import build_model, check_classes, check_input, load_model, load_parameters, uses_binary_inputs
 from xnornet_port.options import Options
@@ -173,7 +175,9 @@ def _write_record(folder: Path, options: Options, classes: list[str], device: to
     record = {
         "options": options.as_table(),
         "command": sys.argv,
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "device": str(device),
+        "machine": describe_machine(device),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 import signal
 from collections.abc import Callable
@@ -53,6 +54,8 @@ def test_files_and_lines_of_a_run(main: MainRun, saved: Callable[[], Path]) -> N
     assert code == 0
     names = {path.name for path in saved().iterdir()}
     assert names == {"classes.t7", "model_1.t7", "optimState_1.t7", "options.json", "test.log", "train.log"}
+    record = json.loads((saved() / "options.json").read_text())
+    assert {"options", "command", "started", "device", "machine", "versions"} <= set(record)
     lines = out.splitlines()
     assert lines[0] == "-- ignore option cache\t"
     assert "nClasses: \t5\t" in lines
