@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from lua_compat.nn import ClassNLLCriterion
 from xnornet_port import build_model
 from xnornet_port.binarization import Binarizer
-from xnornet_port.run import OPTIMIZERS
 from xnornet_port.summation import convolution_sums
 from xnornet_port.train import train_batch
+from xnornet_port.training import OPTIMIZERS
 
 LIMIT = 1.15  # issue 2
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import lua_compat
-import xnornet_port.run
+import xnornet_port.passes
 from lua_compat.values import LuaTable
 from xnornet_port import cli
 
@@ -80,8 +80,10 @@ def record(golden: Path, runs: Path, name: str, tmp_path: Path, extra: list[str]
     arguments = command_line(trace, golden / "imagenet", cache, golden / "models", network) + (extra or [])
     recording = Recording(trace, Path(), "", -1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(xnornet_port.run, "train_epoch", _recording(xnornet_port.run.train_epoch, recording, "train"))
-        patch.setattr(xnornet_port.run, "evaluate", _recording(xnornet_port.run.evaluate, recording, "test"))
+        patch.setattr(
+            xnornet_port.passes, "train_epoch", _recording(xnornet_port.passes.train_epoch, recording, "train")
+        )
+        patch.setattr(xnornet_port.passes, "evaluate", _recording(xnornet_port.passes.evaluate, recording, "test"))
         recording.exit_code = cli.main(arguments)
     recording.folder = max(cache.glob("*/*/"), key=lambda p: p.stat().st_mtime)
     return recording

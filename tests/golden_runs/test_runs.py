@@ -25,9 +25,9 @@ from lua_compat.logger import read_log
 from lua_compat.values import LuaTable, TorchObject
 from xnornet_port.binarization import Binarizer
 from xnornet_port.model import build_model
-from xnornet_port.run import OPTIMIZERS
 from xnornet_port.summation import convolution_sums
 from xnornet_port.train import train_batch
+from xnornet_port.training import OPTIMIZERS
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode leaves test folders off the path
 

@@ -16,6 +16,7 @@ import torch
 
 import lua_compat
 import lua_compat.nn
+import xnornet_port.passes
 import xnornet_port.run
 from xnornet_port import cli
 from xnornet_port.binarization import Binarizer, binary_convolutions
@@ -128,7 +129,7 @@ def test_the_last_update_is_lost_for_the_next_epoch(main: MainRun, saved: Callab
         starts.append([parameter.detach().numpy().copy() for parameter in network.parameters()])
         return train_epoch(network, *arguments)
 
-    monkeypatch.setattr(xnornet_port.run, "train_epoch", noting)
+    monkeypatch.setattr(xnornet_port.passes, "train_epoch", noting)
     main("-binaryWeight", "-nEpochs", 2)
     after_update = [p.detach().numpy() for p in lua_compat.nn.load(saved() / "model_1.t7").parameters()]
     last = -2  # the last convolution's weight: never binarised, so only the update changes it
@@ -226,7 +227,7 @@ def test_a_loss_of_nan_stops_and_keeps_the_last_model(main: MainRun, saved: Call
                 next(network.parameters()).fill_(float("nan"))
         return train_epoch(network, *arguments)
 
-    monkeypatch.setattr(xnornet_port.run, "train_epoch", poisoned)
+    monkeypatch.setattr(xnornet_port.passes, "train_epoch", poisoned)
     code, _, error = main("-nEpochs", 3)
     assert code == 1
     assert error.startswith("error: epoch 2: the loss is nan")
@@ -256,7 +257,7 @@ def test_ctrl_c_ends_after_the_batch(main: MainRun, monkeypatch: pytest.MonkeyPa
 
         return train_epoch(network, *before, note, should_stop)
 
-    monkeypatch.setattr(xnornet_port.run, "train_epoch", interrupting)
+    monkeypatch.setattr(xnornet_port.passes, "train_epoch", interrupting)
     code, out, _ = main("-epochSize", 5)
     assert code == 130
     assert "Epoch: [1][1/5]" in out

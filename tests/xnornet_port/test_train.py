@@ -11,8 +11,8 @@ from lua_compat.nn import ClassNLLCriterion, LogSoftMax, View
 from lua_compat.optim import SGD
 from xnornet_port.batches import Batch
 from xnornet_port.binarization import Binarizer
-from xnornet_port.run import OPTIMIZERS
 from xnornet_port.train import GradientRule, TrainedBatch, TrainedEpoch, train_batch, train_epoch
+from xnornet_port.training import OPTIMIZERS
 
 PLAIN = GradientRule(times_n=False, factor=1.0)
 
