@@ -1,0 +1,62 @@
+"""Weights as bits, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from xnornet_port import XnorNetError
+from xnornet_port.kernels import Pooling, load_backend, pack_weights
+from xnornet_port.kernels.packing import pack_bits, unpack_bits
+
+
+def test_weights_by_hand() -> None:
+    weight = torch.tensor([[1.0, -2.0, 3.0], [-0.5, -0.5, -0.5]]).view(2, 3, 1, 1)
+    packed = pack_weights(weight, torch.tensor([1, 2]))
+    assert packed.signs.flatten().tolist() == [0b010, 0b111]
+    assert packed.nonzero is None
+    assert packed.alpha.tolist() == [2.0, 0.5]
+    assert packed.bias is not None
+    assert packed.bias.dtype == torch.float32
+    assert (packed.out_channels, packed.in_channels, packed.kernel_size) == (2, 3, (1, 1))
+
+
+def test_a_zero_weight_is_kept() -> None:
+    packed = pack_weights(torch.tensor([1.0, -0.0, -3.0]).view(1, 3, 1, 1))
+    assert packed.nonzero is not None
+    assert packed.signs.item() == 0b100
+    assert packed.nonzero.item() == 0b101
+
+
+def test_binary_weights_keep_their_alpha() -> None:
+    alpha = torch.tensor([0.1])  # ten of them summed and divided do not give 0.1 in float
+    weight = alpha * torch.tensor([1.0, -1.0]).repeat(35).view(1, 70, 1, 1)
+    assert pack_weights(weight).alpha.item() == alpha.item()
+    assert pack_weights(weight, alpha=torch.tensor([7.0])).alpha.item() == 7.0
+
+
+@pytest.mark.parametrize("channels", [1, 8, 63, 64, 65, 130])
+def test_bits_there_and_back(channels: int) -> None:
+    bits = np.random.default_rng(channels).random((3, 2, channels)) < 0.5
+    words = pack_bits(bits)
+    assert words.shape == (3, 2, -(-channels // 64))
+    np.testing.assert_array_equal(unpack_bits(words, channels), bits)
+    for c in range(channels):
+        np.testing.assert_array_equal(words[..., c // 64] >> np.uint64(c % 64) & np.uint64(1), bits[..., c])
+
+
+def test_refuses() -> None:
+    for weight, bias, message in [
+        (torch.ones(2, 3, 3), None, r"must be real \(O, I, kH, kW\)"),
+        (torch.ones(2, 3, 3, 3).int(), None, "must be real"),
+        (torch.ones(0, 3, 3, 3), None, "must be real"),
+        (torch.full((1, 1, 1, 1), float("nan")), None, "NaN or infinity"),
+        (torch.ones(2, 3, 3, 3), torch.ones(3), "need a bias each"),
+    ]:
+        with pytest.raises(XnorNetError, match=message):
+            pack_weights(weight, bias)
+    with pytest.raises(XnorNetError, match="'gpu' is not known; there are cpu, cuda, reference"):
+        load_backend("gpu")
+    with pytest.raises(XnorNetError, match="more than half its kernel"):
+        Pooling((2, 2), (2, 2), (2, 2))
+    with pytest.raises(XnorNetError, match="stride must be"):
+        Pooling((2, 2), (0, 2))

@@ -1,0 +1,79 @@
+"""Where the windows of a convolution and of a max pooling lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xnornet_port.errors import XnorNetError
+
+__all__ = ["Geometry", "Pair", "Pooling", "as_pair"]
+
+Pair = tuple[int, int]  # (vertical, horizontal), as torch.nn has them
+
+
+def as_pair(value: int | Pair, name: str, at_least: int) -> Pair:
+    """`value` twice, or the two of it; XnorNetError where one is not a whole number of at least `at_least`."""
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < at_least for n in pair):
+        raise XnorNetError(f"{name} must be one or two whole numbers of at least {at_least}, not {value!r}")
+    return pair
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Stride, zero padding and dilation of a convolution, each (vertical, horizontal)."""
+
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+
+    @classmethod
+    def of(cls, stride: int | Pair, padding: int | Pair, dilation: int | Pair) -> Geometry:
+        return cls(as_pair(stride, "stride", 1), as_pair(padding, "padding", 0), as_pair(dilation, "dilation", 1))
+
+    def output_size(self, input_size: Pair, kernel: Pair) -> Pair:
+        """Height and width of the convolution's result; XnorNetError where the kernel does not fit."""
+        height, width = (
+            (size + 2 * padding - dilation * (length - 1) - 1) // stride + 1
+            for size, length, stride, padding, dilation in zip(
+                input_size, kernel, self.stride, self.padding, self.dilation, strict=True
+            )
+        )
+        if height < 1 or width < 1:
+            raise XnorNetError(
+                f"a kernel of {kernel[0]}x{kernel[1]} (dilation {self.dilation}) does not fit into an input of "
+                f"{input_size[0]}x{input_size[1]} with padding {self.padding}"
+            )
+        return height, width
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Max pooling of integers, as torch.nn.MaxPool2d: padding never wins; ceil_mode as there."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+    ceil_mode: bool = False
+
+    def __post_init__(self) -> None:
+        as_pair(self.kernel, "the pooling's kernel", 1)
+        as_pair(self.stride, "the pooling's stride", 1)
+        as_pair(self.padding, "the pooling's padding", 0)
+        if any(2 * padding > length for padding, length in zip(self.padding, self.kernel, strict=True)):
+            raise XnorNetError(f"pooling pads by {self.padding}, more than half its kernel {self.kernel}")
+
+    def output_size(self, input_size: Pair) -> Pair:
+        """Height and width of the result: every window starts inside the input or its left padding."""
+        height, width = (self._length(input_size[axis], axis) for axis in (0, 1))
+        if height < 1 or width < 1:
+            raise XnorNetError(f"pooling by {self.kernel} does not fit into {input_size[0]}x{input_size[1]}")
+        return height, width
+
+    def _length(self, size: int, axis: int) -> int:
+        kernel, stride, padding = self.kernel[axis], self.stride[axis], self.padding[axis]
+        room = size + 2 * padding - kernel
+        length = (room + (stride - 1 if self.ceil_mode else 0)) // stride + 1
+        if self.ceil_mode and (length - 1) * stride >= size + padding:
+            length -= 1
+        return length
