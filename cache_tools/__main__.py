@@ -1,8 +1,8 @@
 """python -m cache_tools COMMAND ...: look into .t7 files, compare, build and convert them.
 
-Each command is a module with two functions: `add_arguments(parser)` declares what it takes, and
-`run(arguments)` does the work and returns the exit code. Only the module of the command that is run is
-imported.
+Each command is a module with two functions and a text: `add_arguments(parser)` declares what it takes,
+`run(arguments)` does the work and returns the exit code, `EPILOG` ends its help with examples and exit codes. Only the
+module of the command that is run is imported.
 """
 
 import argparse
@@ -10,12 +10,15 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import NamedTuple
 
 from lua_compat.errors import LuaCompatError
 from xnornet_port.errors import XnorNetError
 
 __all__ = ["main"]
+
+INTERRUPTED = 130  # the exit code of a program ended by Ctrl-C
 
 
 class Command(NamedTuple):
@@ -37,10 +40,15 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 for success, 1 for a failure told in one line, 2 for wrong
-    usage.
+    """Run one command; returns its exit code.
+
+    0 for success, 1 for a failure told in one line (`diff`: 2, for 1 says that files differ), 2 for wrong usage, 130
+    after Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of files are whatever bytes the file system has
+            stream.reconfigure(errors="backslashreplace")
     chosen = next((word for word in words if word in COMMANDS), None)
     arguments = build_parser(chosen).parse_args(words)
     module = importlib.import_module(COMMANDS[arguments.command].module)
@@ -53,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (LuaCompatError, XnorNetError, OSError) as error:
         print(f"cache_tools {arguments.command}: {error}", file=sys.stderr)
         return COMMANDS[arguments.command].failure
+    except KeyboardInterrupt:
+        print(f"cache_tools {arguments.command}: stopped", file=sys.stderr)
+        return INTERRUPTED
     return code
 
 
@@ -63,7 +74,10 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         subparser = commands.add_parser(name, help=command.summary, description=command.summary)
         if name == chosen:
-            importlib.import_module(command.module).add_arguments(subparser)
+            module = importlib.import_module(command.module)
+            subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+            subparser.epilog = module.EPILOG
+            module.add_arguments(subparser)
     return parser
 
 

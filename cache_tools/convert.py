@@ -1,11 +1,5 @@
 """convert: a Torch7 network into another file, or into a .t7 for other machines.
 
-    python -m cache_tools convert model.t7 model.safetensors                  # its parameters, by name
-    python -m cache_tools convert model.t7 model.pt                           # the same as a PyTorch state_dict
-    python -m cache_tools convert model.t7 model.onnx --input-size 3,224,224  # the network itself
-    python -m cache_tools convert model_gpu.t7 model.t7 --float               # nn.* and FloatTensor: no GPU needed
-    python -m cache_tools convert model.t7 model_gpu.t7 --cuda-names          # cudnn.* and CudaTensor
-
 The network is written in evaluation mode and without gradients. What was written is read again and both networks answer
 a random input, where its size is given or known; OUT appears only when they agree.
 .safetensors needs the package safetensors, .onnx the packages onnx and onnxscript: pip install 'xnornet-port[convert]'.
@@ -29,11 +23,22 @@ from torch import nn
 
 import lua_compat
 import xnornet_port.layers  # noqa: F401  registers nn.BinActiveZ, which networks of XNOR-Net hold
+from cache_tools.console import add_quiet
 from lua_compat.errors import LuaCompatError
 from lua_compat.nn.class_names import Names
 from lua_compat.values import LuaTable, TorchObject
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EPILOG", "add_arguments", "run"]
+
+EPILOG = """examples:
+  python -m cache_tools convert model.t7 model.safetensors                  # its parameters, by name
+  python -m cache_tools convert model.t7 model.pt                           # the same as a PyTorch state_dict
+  python -m cache_tools convert model.t7 model.onnx --input-size 3,224,224  # the network itself
+  python -m cache_tools convert model_gpu.t7 model.t7 --float               # nn.* and FloatTensor: no GPU needed
+  python -m cache_tools convert model.t7 model_gpu.t7 --cuda-names          # cudnn.* and CudaTensor
+
+exit codes: 0 done, 1 an error, told in one line, or the two would differ, 2 wrong usage, 130 stopped by Ctrl-C
+"""
 
 TOLERANCE = 1e-5  # relative to the largest number of the output
 
@@ -49,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", help="the network's key, where IN holds a table")
     parser.add_argument("--input-size", type=input_size, metavar="C,H,W", help="size of one sample, as 3,224,224")
     parser.add_argument("--no-check", action="store_true", help="do not run both networks on a random input")
+    add_quiet(parser)
     family = parser.add_mutually_exclusive_group()
     family.add_argument("--float", action="store_true", help="float32 numbers; in a .t7 nn.* classes and FloatTensor")
     family.add_argument("--cuda-names", action="store_true", help="in a .t7 cudnn.* classes and CudaTensor")
@@ -67,6 +73,7 @@ def input_size(text: str) -> tuple[int, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert one file, check it and say what was done."""
+    say = (lambda line: None) if arguments.quiet else print
     write = WRITERS.get(arguments.target.suffix.lower())
     if write is None:
         raise ConvertError(f"{arguments.target}: the name should end in one of {', '.join(WRITERS)}")
@@ -76,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     network = readable(source, arguments.source).eval()
     network = network.float() if arguments.float else network
     for line in summary(source, network):
-        print(line)
+        say(line)
     size = arguments.input_size or known_input_size(network)
     x = None if size is None else random_input(network, size)
     if x is not None:
@@ -87,17 +94,17 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         read_again = write(network, unfinished, arguments, x)
         if arguments.no_check or x is None:
-            print(
+            say(
                 "not checked"
                 if arguments.no_check
                 else "not checked: the input's size is not known; give it with --input-size"
             )
         else:
-            check(network, read_again(source), x, arguments)
+            say(check(network, read_again(source), x, arguments))
         os.replace(unfinished, arguments.target)
     finally:
         unfinished.unlink(missing_ok=True)
-    print(f"{arguments.target}: {arguments.target.stat().st_size:,} bytes written")
+    say(f"{arguments.target}: {arguments.target.stat().st_size:,} bytes written")
     return 0
 
 
@@ -116,14 +123,15 @@ def require_input(network: nn.Module, x: torch.Tensor, path: Path) -> None:
 
 def check(
     network: nn.Module, other: Callable[[torch.Tensor], Any], x: torch.Tensor, arguments: argparse.Namespace
-) -> None:
-    """Both answer `x`; ConvertError where they do not agree."""
+) -> str:
+    """Both answer `x`: how well they agree; ConvertError where they do not."""
     difference = largest_difference(network, other, x)
-    print(f"checked on a random input of {'x'.join(map(str, x.shape))}: largest relative difference {difference:.1e}")
     if not difference <= TOLERANCE:
         raise ConvertError(
-            f"{arguments.target}: not written, it would answer differently from {arguments.source} (above {TOLERANCE})"
+            f"{arguments.target}: not written, it would answer differently from {arguments.source} (largest relative "
+            f"difference {difference:.1e}, above {TOLERANCE})"
         )
+    return f"checked on a random input of {'x'.join(map(str, x.shape))}: largest relative difference {difference:.1e}"
 
 
 def network_object(path: Path, key: str | None) -> TorchObject:

@@ -1,8 +1,5 @@
 """demo-data: a small real data set in ImageNet's layout, made in seconds from scikit-learn's handwritten digits.
 
-    python -m cache_tools demo-data DEST        # DEST/train/digit_0/*.JPEG ... DEST/val/digit_9/*.JPEG
-    python main.py -data DEST -nClasses 10 ...
-
 The 1797 digits of 8 x 8 pixels (UCI, Alpaydin and Kaynak) become smooth pictures of 256 x 256. Which fifth is for
 validation hangs on a digit's pixels alone, so it is the same on every machine and no picture is on both sides.
 """
@@ -19,9 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cache_tools.console import add_quiet
 from xnornet_port.errors import XnorNetError
 
-__all__ = ["add_arguments", "run", "write_demo_data"]
+__all__ = ["EPILOG", "add_arguments", "run", "write_demo_data"]
+
+EPILOG = """examples:
+  python -m cache_tools demo-data digits               # digits/train/digit_0/*.JPEG ... digits/val/digit_9/*.JPEG
+  python -m cache_tools demo-data digits --limit 200 --force
+  python main.py -data digits -nClasses 10 -netType alexnetxnor -binaryWeight -optimType adam -batchSize 32
+
+exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 130 stopped by Ctrl-C
+"""
 
 SCIKIT_LEARN = "scikit-learn==1.9.1"
 CLASSES = 10
@@ -64,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="write into a folder that is not empty; an earlier demo set is replaced"
     )
+    add_quiet(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -77,11 +84,13 @@ def run(arguments: argparse.Namespace) -> int:
             size=arguments.size,
             limit=arguments.limit,
             force=arguments.force,
-            progress=progress_bar,
+            progress=iter if arguments.quiet else progress_bar,
         )
     except KeyboardInterrupt:
         print(f"stopped: {arguments.destination} is incomplete, run again with --force", file=sys.stderr)
         return 130
+    if arguments.quiet:
+        return 0
     print(
         f"{arguments.destination}: {count.training} training and {count.validation} validation pictures "
         f"of {CLASSES} classes, {arguments.size} x {arguments.size} pixels"

@@ -8,9 +8,18 @@ the first and the worst differing element are shown. The exit code is 0 when the
 import argparse
 from itertools import zip_longest
 
+from cache_tools.console import add_quiet
 from lua_compat import differences, iter_objects
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EPILOG", "add_arguments", "run"]
+
+EPILOG = """examples:
+  python -m cache_tools diff model_1.t7 model_2.t7
+  python -m cache_tools diff ours.t7 theirs.t7 --tolerance 1e-6 --limit 10
+  python -m cache_tools diff a.t7 b.t7 --quiet && echo they hold the same
+
+exit codes: 0 no differences, 1 differences, 2 an error or wrong usage, 130 stopped by Ctrl-C
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,10 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tolerance", type=float, default=0.0, metavar="X", help="let floats in tensors differ by this (default: 0)"
     )
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="differences shown (default: 50)")
+    add_quiet(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the differences of two files; 0 when there are none, else 1."""
+    """Print the differences of two files, or with --quiet nothing; 0 when there are none, else 1."""
+    say = (lambda line: None) if arguments.quiet else print
     absent = object()
     count = 0
     pairs = zip_longest(
@@ -33,13 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
         place = f"object {number}: " if number > 1 else ""
         if left is absent or right is absent:
             count += 1
-            print(f"{place}only in {arguments.right if left is absent else arguments.left}")
+            say(f"{place}only in {arguments.right if left is absent else arguments.left}")
             continue
         for difference in differences(left, right, arguments.tolerance):
             count += 1
             if count <= arguments.limit:
-                print(f"{place}{difference}")
+                say(f"{place}{difference}")
     if count > arguments.limit:
-        print(f"... {count - arguments.limit} more")
-    print(f"{count} difference{'s' * (count != 1)}" if count else "no differences")
+        say(f"... {count - arguments.limit} more")
+    say(f"{count} difference{'s' * (count != 1)}" if count else "no differences")
     return 1 if count else 0

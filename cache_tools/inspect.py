@@ -7,21 +7,30 @@ storage. The file is mapped into memory, so a large one opens at once. Nothing i
 import argparse
 import json
 import math
+import sys
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from cache_tools.console import add_quiet, table_console
 from cache_tools.value_tree import Inventory, Node, build_tree, take_inventory
 from lua_compat import LuaValue, TorchObject
 from lua_compat.module_text import module_text
 from lua_compat.t7_file import Reading, Wanted, read_file
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EPILOG", "add_arguments", "run"]
+
+EPILOG = """examples:
+  python -m cache_tools inspect model_55.t7
+  python -m cache_tools inspect cache/trainCache.t7 --depth 2 --stats
+  python -m cache_tools inspect old.t7 --json | jq .objects[0].summary
+  python -m cache_tools inspect old.t7 --quiet && echo it can be read
+
+exit codes: 0 done, 1 the file cannot be read, or not to its end, 2 wrong usage, 130 stopped by Ctrl-C
+"""
 
 DEEPEST = 100  # the tree is built and drawn by recursion
-PIPE_WIDTH = 1000  # columns where the output is not a terminal: lines are not broken
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=("binary", "ascii"), help="do not guess the encoding")
     parser.add_argument("--long-size", type=int, choices=(4, 8), help="do not guess the size of a long")
     parser.add_argument("--byte-order", choices=("little", "big"), help="do not guess the byte order")
+    add_quiet(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the contents of `arguments.file`; 1 where it goes on with something that cannot be read."""
     wanted = Wanted(arguments.mode, arguments.long_size, arguments.byte_order)
     reading = read_file(arguments.file, wanted, maps=True)
+    if arguments.quiet:
+        if reading.problem is not None:
+            print(reading.problem, file=sys.stderr)
+        return 0 if reading.problem is None else 1
     depth = max(0, min(arguments.depth, DEEPEST))
     inventories = [take_inventory(value) for value in reading.values]
     trees = [
@@ -93,9 +107,7 @@ def summary(inventory: Inventory) -> dict[str, Any]:
 
 def print_report(name: str, reading: Reading, inventories: list[Inventory], trees: list[Node]) -> None:
     """For people: a line on the file, then each object."""
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=PIPE_WIDTH)
+    console = table_console()
     count = len(reading.values)
     console.print(f"{name}: {reading.layout}, {count} object{'s' * (count != 1)}", style="bold")
     for value, inventory, tree in zip(reading.values, inventories, trees, strict=True):

@@ -7,14 +7,17 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cache_tools.console import add_quiet
 from lua_compat.logger import read_log
 from xnornet_port.errors import XnorNetError
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EPILOG", "add_arguments", "run"]
 
-EXAMPLES = """examples:
+EPILOG = """examples:
   python -m cache_tools plot cache/alexnetxnor,batchSize=8/SatNov2120:06:012026
   python -m cache_tools plot run1 run2 --output compare.png
+
+exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 130 stopped by Ctrl-C
 """
 
 
@@ -34,12 +37,11 @@ PANELS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLES
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUNDIR", help="folder of a run, with train.log or test.log"
     )
     parser.add_argument("--output", type=Path, help="the picture (default: curves.png in the first run's folder)")
+    add_quiet(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     if output.suffix.lstrip(".").lower() not in known:
         raise XnorNetError(f"{output}: the name should end in one of {', '.join('.' + name for name in sorted(known))}")
     figure.savefig(output, dpi=120)
-    print(output)
+    if not arguments.quiet:
+        print(output)
     return 0
 
 

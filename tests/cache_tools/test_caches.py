@@ -3,6 +3,7 @@
 import argparse
 import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,73 @@ def test_build_that_cannot_write(golden: Path, tmp_path: Path) -> None:
     assert run("build", golden / "imagenet", tmp_path / "file", "--samples", 2) == 1
     with pytest.raises(XnorNetError, match="--samples is 0"):
         run("build", golden / "imagenet", tmp_path / "new", "--samples", 0)
+
+
+def tar_of(path: Path, files: dict[str, Path], extra: tarfile.TarInfo | None = None) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, file in files.items():
+            tar.add(file, name)
+        if extra is not None:
+            tar.addfile(extra)
+    return path
+
+
+def published(cache: Path, tmp_path: Path, extra: tarfile.TarInfo | None = None) -> Path:
+    """A cache.tar with the names that the original's README unpacks, and a stray file."""
+    (tmp_path / "notes").write_text("x")
+    files = {f"./cache/{name}": cache / name for name in NAMES} | {"cache/.DS_Store": tmp_path / "notes"}
+    return tar_of(tmp_path / "cache.tar", files, extra)
+
+
+def test_unpack_a_cache_tar(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tar = published(cache, tmp_path)
+    for _ in range(2):  # a second time the same files are there already
+        assert run("unpack", tar, tmp_path / "out") == 0
+    assert sorted(os.listdir(tmp_path / "out")) == NAMES
+    for name in NAMES:
+        assert (tmp_path / "out" / name).read_bytes() == (cache / name).read_bytes()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "left out: cache/.DS_Store"
+    assert lines[2] == "trainCache.t7: 5 classes, 50 pictures, made for /mnt/raid00/data/imagenet2012/train"
+
+
+def test_check_a_cache_tar(golden: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check", published(cache, tmp_path), "--data", golden / "imagenet") == 0
+    assert capsys.readouterr().out.endswith("all is well\n")
+    assert run("check", tmp_path / "cache.tar", "--data", golden / "imagenet", "--quiet") == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["../trainCache.t7", "/etc/trainCache.t7", "cache/a\nb"])
+def test_a_tar_that_leads_out_is_refused(name: str, cache: Path, tmp_path: Path) -> None:
+    tar = published(cache, tmp_path, tarfile.TarInfo(name))
+    with pytest.raises(XnorNetError, match="a path that leads out of its folder"):
+        run("unpack", tar, tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_a_tar_with_a_link_or_two_of_a_kind_is_refused(cache: Path, tmp_path: Path) -> None:
+    link = tarfile.TarInfo("cache/classes.t7")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    with pytest.raises(XnorNetError, match=r"'cache/classes.t7', a link or device"):
+        run("unpack", published(cache, tmp_path, link), tmp_path / "out")
+    with pytest.raises(XnorNetError, match=r"testCache.t7 is in it twice"):
+        run("unpack", published(cache, tmp_path, tarfile.TarInfo("testCache.t7")), tmp_path / "out")
+
+
+def test_a_tar_that_is_none_or_lacks_a_file(cache: Path, tmp_path: Path) -> None:
+    tar = tar_of(tmp_path / "some.tar", {"trainCache.t7": cache / "trainCache.t7"})
+    with pytest.raises(XnorNetError, match=r"it lacks meanstdCache.t7, testCache.t7"):
+        run("unpack", tar, tmp_path / "out")
+    tar.write_bytes(published(cache, tmp_path).read_bytes()[:3000])
+    with pytest.raises(XnorNetError, match="not a whole tar file"):
+        run("unpack", tar, tmp_path / "out")
+
+
+def test_a_cache_that_is_there_is_not_overwritten(cache: Path, tmp_path: Path) -> None:
+    tar = published(cache, tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "trainCache.t7").write_text("mine")
+    with pytest.raises(XnorNetError, match="there already, and other"):
+        run("unpack", tar, tmp_path / "out")
+    assert (tmp_path / "out" / "trainCache.t7").read_text() == "mine"

@@ -1,0 +1,44 @@
+"""What all commands share on the terminal: --quiet, progress bars, tables.
+
+Colours and progress bars are for terminals; rich leaves colours out where NO_COLOR is set.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+
+__all__ = ["add_quiet", "progress_bar", "table_console"]
+
+PIPE_WIDTH = 1000
+"""Columns where the output is not a terminal: no line is broken or cut off, whoever reads it."""
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Declare --quiet, which every command has."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no remarks: errors only")
+
+
+def table_console(stream: TextIO | None = None) -> Console:
+    """For standard output: as wide as the terminal, and wide enough for anything elsewhere."""
+    console = Console(file=stream or sys.stdout, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    return console
+
+
+@contextmanager
+def progress_bar(title: str, total: int, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """A bar with the time left, on standard error while that is a terminal; yields a function of how many are done."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda done: progress.update(task, completed=done)
