@@ -14,7 +14,7 @@ from lua_compat.optim import SGD, Adam
 from lua_compat.values import LuaTable
 from xnornet_port.errors import XnorNetError
 
-__all__ = ["latest_epoch", "load_optimizer_state", "model_path", "optimizer_state_path", "save_epoch"]
+__all__ = ["latest_epoch", "load_optimizer_state", "model_path", "optimizer_state_path", "save_epoch", "what_is_saved"]
 
 
 def model_path(folder: Path, epoch: int) -> Path:
@@ -53,3 +53,14 @@ def latest_epoch(folder: Path) -> int | None:
         if match
     ]
     return max((epoch for epoch in epochs if optimizer_state_path(folder, epoch).exists()), default=None)
+
+
+def what_is_saved(folder: Path) -> str:
+    """The options with which a new run goes on from the last epoch's files."""
+    last = latest_epoch(folder)
+    if last is None:
+        return f"no epoch was finished, no model saved in {folder}"
+    return (
+        f"to go on: -retrain {model_path(folder, last)} -optimState {optimizer_state_path(folder, last)} "
+        f"-epochNumber {last + 1}"
+    )

@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 when done, 1 for an error (one line on standard error), 130 after Ctrl-C."""
+    """Exit code 0 when done, 1 for an error (one line on standard error), 130 after Ctrl-C, 143 after SIGTERM."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _run(argv)
@@ -35,17 +35,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     from xnornet_port.options import help_text, option_lines, parse_options, wants_help
+    from xnornet_port.record import resumed_options
 
     if wants_help(argv):
         print(help_text())
         return 0
     options = parse_options(argv)
+    if options.resume != "none":
+        options = resumed_options(options.resume, argv)
 
     # PyTorch only after the options are right, so that -help and mistakes answer at once
     from xnornet_port.report import Report
     from xnornet_port.run import run
 
     report = Report(quiet=options.quiet)
-    for line in option_lines(argv):
-        report.say(line)
+    if options.resume == "none":
+        for line in option_lines(argv):
+            report.say(line)
     return run(options, report)

@@ -78,9 +78,11 @@ class DataSource:
         self.classes = list(loader.train.classes)
         self.n_test = len(loader.test)
         self.unreadable: dict[str, int] = {}
+        self._loader = loader
         self._settings = loader.settings
         self._maker = maker
         self._say = say
+        self._streams = maker.streams
 
     def train_batches(self, n_batches: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
         """`n_batches` batches of random training pictures, classes in balance; from batch `first` (from 0) on."""
@@ -111,11 +113,20 @@ class DataSource:
     @property
     def streams(self) -> list[bytes]:
         """Random streams after the last batch handed out: the main process's, or each worker's. Assign to resume."""
-        return self._maker.streams
+        return list(self._streams)
 
     @streams.setter
     def streams(self, states: Sequence[bytes]) -> None:
         self._maker.streams = list(states)
+        self._streams = list(states)
+
+    def identity(self) -> Iterator[bytes]:
+        """What batches depend on beside options and files' contents: classes, pictures of each, mean and deviation."""
+        for dataset in (self._loader.train, self._loader.test):
+            yield "\0".join(dataset.classes).encode("utf-8", "surrogateescape")
+            yield dataset.image_class.tobytes()
+            yield from (numbers.tobytes() for numbers in dataset.sample_list)
+        yield repr(self._settings).encode()
 
     def _noting_faults(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
@@ -123,6 +134,7 @@ class DataSource:
                 if path not in self.unreadable:
                     self._say(f"ERROR: image can not be loaded!!! {reason}; the mean colour stands in for it")
                 self.unreadable[path] = self.unreadable.get(path, 0) + 1
+            self._streams = self._maker.streams
             yield batch
 
     def close(self) -> None:

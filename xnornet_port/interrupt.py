@@ -1,29 +1,51 @@
-"""Ctrl-C ends a run after the batch in hand; a second Ctrl-C ends it at once."""
+"""Ctrl-C and SIGTERM (a cluster's notice) end a run after the batch in hand; a second Ctrl-C ends it at once."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-__all__ = ["stop_on_interrupt"]
+__all__ = ["StopRequest", "stop_on_signals"]
+
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class StopRequest:
+    """Whether to stop, as a function; `exit_code` is a shell's for the signal that asked for it (130, 143)."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.signal is None else 128 + self.signal
 
 
 @contextmanager
-def stop_on_interrupt(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Inside, the first Ctrl-C only makes the yielded function answer True; the handler before is put back after it."""
-    requested = False
+def stop_on_signals(say: Callable[[str], None]) -> Iterator[StopRequest]:
+    """Inside, the first signal only makes the yielded function answer True; the handlers before are put back after it.
 
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal requested
-        if requested:
+    Further SIGTERMs change nothing: a cluster may send several.
+    """
+    request = StopRequest()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if request.signal is None:
+            request.signal = number
+            again = " (once more to stop at once)" if number == signal.SIGINT else ""
+            with suppress(RuntimeError):  # it may have come in the middle of another line being written
+                say(f"{NAMES[signal.Signals(number)]}: stopping after this batch{again}")
+        elif number == signal.SIGINT:
             raise KeyboardInterrupt
-        requested = True
-        say("Ctrl-C: stopping after this batch (once more to stop at once)")
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    before = {number: signal.signal(number, on_signal) for number in NAMES}
     try:
-        yield lambda: requested
+        yield request
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

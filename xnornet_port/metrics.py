@@ -20,25 +20,27 @@ class Scores:
     n_pictures: int
 
 
+@dataclass
 class ScoreSum:
     """Adds up batches; the mean weighs each batch by its pictures (batches of one size weigh the same, as in Lua)."""
 
-    def __init__(self) -> None:
-        self.n_batches = 0
-        self.n_pictures = 0
-        self._loss = self._top1 = self._top5 = 0.0
+    n_batches: int = 0
+    n_pictures: int = 0
+    loss: float = 0.0  # the sums, each batch times its pictures
+    top1: float = 0.0
+    top5: float = 0.0
 
     def add(self, batch: Scores) -> None:
         self.n_batches += batch.n_batches
         self.n_pictures += batch.n_pictures
-        self._loss += batch.loss * batch.n_pictures
-        self._top1 += batch.top1 * batch.n_pictures
-        self._top5 += batch.top5 * batch.n_pictures
+        self.loss += batch.loss * batch.n_pictures
+        self.top1 += batch.top1 * batch.n_pictures
+        self.top5 += batch.top5 * batch.n_pictures
 
     def mean(self) -> Scores:
         """The average so far; raises ZeroDivisionError before the first batch."""
         n = self.n_pictures
-        return Scores(self._loss / n, self._top1 / n, self._top5 / n, self.n_batches, n)
+        return Scores(self.loss / n, self.top1 / n, self.top5 / n, self.n_batches, n)
 
 
 def batch_scores(loss: float, outputs: torch.Tensor, labels: torch.Tensor) -> Scores:

@@ -16,7 +16,17 @@ from lua_compat.errors import CmdLineError
 from lua_compat.lua_format import os_date, to_string
 from xnornet_port.errors import XnorNetError
 
-__all__ = ["NET_TYPES", "Options", "help_text", "option_lines", "parse_options", "wants_help"]
+__all__ = [
+    "NET_TYPES",
+    "Options",
+    "help_text",
+    "option_lines",
+    "parse_options",
+    "recorded_options",
+    "snake_case",
+    "typed_options",
+    "wants_help",
+]
 
 NET_TYPES = ("alexnet", "alexnetxnor")
 OPTIM_TYPES = ("sgd", "adam", "adamax")
@@ -72,6 +82,8 @@ ORIGINAL_OPTIONS = (
 
 PORT_OPTIONS = (
     Row("device", "auto", "auto (a GPU where there is one), cpu or cuda"),
+    Row("resume", "none", "go on with the run in this folder where it stopped; its options are taken from there"),
+    Row("checkpointEvery", 500, "batches between states to resume from; 0: at the ends of training and test only"),
     Row("testAll", False, "test the last, incomplete batch too (the original leaves it out)"),
     Row("latentWeights", False, "with -testOnly: test an XNOR network's real-valued weights, as the original"),
     Row("quiet", False, "print summaries and warnings only"),
@@ -99,6 +111,7 @@ WHOLE_NUMBERS = {
     "epochNumber": 1,
     "batchSize": 1,
     "depth": 1,
+    "checkpointEvery": 0,
 }
 # Options that are any number from 0 on, and the bound they stay below.
 FRACTIONS = {"scalingFactor": math.inf, "LR": math.inf, "momentum": 1.0, "weightDecay": math.inf, "dropout": 1.0}
@@ -141,6 +154,8 @@ class Options:
     shortcut_type: str  # no effect
     dropout: float  # 0 <= dropout < 1
     device: str  # one of DEVICES
+    resume: str  # "none" or the folder of a run
+    checkpoint_every: int  # batches; 0: none within an epoch
     test_all: bool
     latent_weights: bool
     quiet: bool
@@ -170,10 +185,40 @@ def parse_options(argv: Sequence[str], net_types: Sequence[str] = NET_TYPES, now
     _check_numbers(values)
     _check_choices(values, net_types)
     _check_files(values)
-    fields: dict[str, Any] = {snake_case(name): value for name, value in values.items()}
-    fields.update({snake_case(name): float(values[name]) for name in FRACTIONS})
     name = cmd.string(str(values["netType"]), values, NOT_IN_NAME)
-    return Options(**fields, save=str(Path(str(values["cache"])) / name / os_date(when=now).replace(" ", "")))
+    return _options(values, str(Path(str(values["cache"])) / name / os_date(when=now).replace(" ", "")))
+
+
+def typed_options(argv: Sequence[str]) -> dict[str, OptionValue]:
+    """The values of those options only that stand in `argv`, which `parse_options` takes."""
+    cmd = _command_line(NET_TYPES)
+    values = cmd.parse(argv, PROGRAM)
+    typed, place = {}, 0
+    while place < len(argv):
+        option = cmd.options[argv[place]]
+        name = argv[place].removeprefix("-")
+        typed[name] = values[name]
+        place += 1 if option.kind == "boolean" else 2
+    return typed
+
+
+def recorded_options(table: Mapping[str, object], save: str) -> Options:
+    """Options from what `as_table` gave, for the run folder `save`; files that they name need not be there any more.
+
+    Raises XnorNetError for what is no option or has a value that cannot be.
+    """
+    values = _command_line(NET_TYPES).default()
+    for name, value in table.items():
+        if name == "save":
+            continue
+        if name not in values:
+            raise XnorNetError(f"option {name} is not known here; was the run started with another version?")
+        if not isinstance(value, bool | int | float | str) or _kind(value) != _kind(values[name]):
+            raise XnorNetError(f"option {name} is {value!r}, expected a {_kind(values[name])}")
+        values[name] = value
+    _check_numbers(values)
+    _check_choices(values, NET_TYPES)
+    return _options(values, save)
 
 
 def option_lines(argv: Sequence[str]) -> list[str]:
@@ -204,6 +249,16 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
+def _options(values: Mapping[str, OptionValue], save: str) -> Options:
+    fields: dict[str, Any] = {snake_case(name): value for name, value in values.items()}
+    fields.update({snake_case(name): float(values[name]) for name in FRACTIONS})
+    return Options(**fields, save=save)
+
+
+def _kind(value: OptionValue) -> str:
+    return "yes or no" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
+
+
 def _command_line(net_types: Sequence[str]) -> CmdLine:
     cmd = CmdLine()
     cmd.text()
@@ -212,6 +267,7 @@ def _command_line(net_types: Sequence[str]) -> CmdLine:
     cmd.text()
     cmd.text(f"  python {PROGRAM} -data imagenet -netType alexnetxnor -binaryWeight -optimType adam")
     cmd.text(f"  python {PROGRAM} -data imagenet -retrain alexnet_XNOR.t7 -testOnly")
+    cmd.text(f"  python {PROGRAM} -resume cache/alexnetxnor,.../DATE")
     for title, rows in (("Options of the original:", ORIGINAL_OPTIONS), ("Options of this port:", PORT_OPTIONS)):
         cmd.text()
         cmd.text(title)

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from lua_compat.generator import Generator
 from lua_compat.nn import ClassNLLCriterion
 from lua_compat.optim import SGD, Adam
 from xnornet_port.binarization import Binarizer
@@ -16,7 +17,7 @@ from xnornet_port.data import DataSource
 from xnornet_port.evaluate import evaluate
 from xnornet_port.options import Options
 from xnornet_port.report import Report
-from xnornet_port.train import GradientRule, TrainedEpoch, train_epoch
+from xnornet_port.train import EpochSoFar, GradientRule, TrainedBatch, TrainedEpoch, train_epoch
 
 __all__ = ["Training", "test_pass", "train_pass"]
 
@@ -30,6 +31,7 @@ class Training:
     optimizer: SGD | Adam
     gradient_rule: GradientRule
     binarizer: Binarizer | None  # with -binaryWeight
+    dropout_stream: Generator
     device: torch.device
 
 
@@ -38,10 +40,20 @@ def train_pass(
     training: Training,
     data: DataSource,
     epoch: int,
+    so_far: EpochSoFar,
     report: Report,
+    after_batch: Callable[[], None],
     should_stop: Callable[[], bool],
 ) -> TrainedEpoch:
-    """The training batches of an epoch. Raises FloatingPointError where the loss is no longer finite."""
+    """The training batches of an epoch that `so_far` has not yet.
+
+    Raises FloatingPointError where the loss is no longer finite.
+    """
+
+    def on_batch(batch: TrainedBatch) -> None:
+        report.trained_batch(epoch, options.epoch_size, rate, batch)
+        after_batch()
+
     report.epoch_start("training", epoch)
     rate = training.optimizer.param_groups[0]["lr"]
     with report.progress(f"epoch {epoch}: training", options.epoch_size):
@@ -49,12 +61,13 @@ def train_pass(
             training.network,
             training.criterion,
             training.optimizer,
-            data.train_batches(options.epoch_size, options.batch_size),
+            data.train_batches(options.epoch_size, options.batch_size, first=so_far.total.n_batches),
             options.epoch_size,
             training.binarizer,
             training.gradient_rule,
             training.device,
-            partial(report.trained_batch, epoch, options.epoch_size, rate),
+            so_far,
+            on_batch,
             should_stop,
         )
 

@@ -53,10 +53,10 @@ class Report:
         """Whether progress bars are drawn: on a terminal, unless quiet."""
         return self._console.is_terminal and not self._quiet
 
-    def open_logs(self, folder: Path) -> None:
-        """Start train.log and test.log in the run's folder."""
-        self._train_log = Logger(folder / "train.log")
-        self._test_log = Logger(folder / "test.log")
+    def open_logs(self, folder: Path, append: bool = False) -> None:
+        """Start train.log and test.log in the run's folder, or go on with them."""
+        self._train_log = Logger(folder / "train.log", append=append)
+        self._test_log = Logger(folder / "test.log", append=append)
 
     def open_tensorboard(self, folder: Path) -> None:
         """From now on write scalars into the run's folder; a line says so where TensorBoard's package is missing."""

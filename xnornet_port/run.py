@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import platform
-import sys
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -18,48 +12,94 @@ from lua_compat.lua_format import table_text
 from lua_compat.module_text import module_text
 from lua_compat.nn import from_torch, set_generator
 from xnornet_port.binarization import Binarizer
+from xnornet_port.checkpoint import latest_epoch, load_optimizer_state, model_path, what_is_saved
 from xnornet_port.data import DataSource, open_data
 from xnornet_port.dataset_cache import write_classes
 from xnornet_port.errors import XnorNetError
 from xnornet_port.evaluate import binarizes_for_test
-from xnornet_port.interrupt import stop_on_interrupt
-from xnornet_port.machine import describe_machine
+from xnornet_port.folder_lock import folder_lock
+from xnornet_port.interrupt import StopRequest, stop_on_signals
 from xnornet_port.metadata import check_data_folder
 from xnornet_port.model import build_model, check_classes, check_input, load_model, load_parameters
 from xnornet_port.options import Options
-from xnornet_port.passes import test_pass
+from xnornet_port.passes import Training, test_pass
+from xnornet_port.record import add_resumption, write_record
 from xnornet_port.report import Report
+from xnornet_port.run_state import Moment, StateKeeper, restore
+from xnornet_port.state_files import StoredState, drop_unfinished_files, read_newest_state
 from xnornet_port.summation import convolution_sums
-from xnornet_port.training import INTERRUPTED, prepare_training, train
+from xnornet_port.training import prepare_training, train
 
 __all__ = ["run"]
 
 
 def run(options: Options, report: Report) -> int:
-    """Do what the options say; returns the exit code (0, or 130 after Ctrl-C). User errors raise XnorNetError."""
+    """Do what the options say; returns the exit code (0, 130 after Ctrl-C, 143 after SIGTERM).
+
+    User errors raise XnorNetError.
+    """
     # before the seconds it takes to draw a large network
     check_data_folder(options.data, ["val"] if options.test_only else ["train", "val"])
     device = choose_device(options.device, options.gpu)
     use_full_precision()
-    network = _make_network(options, report).to(device)
+    folder = Path(options.save)
+    stored = read_newest_state(folder, report.warn) if options.resume != "none" else None
+    network = _make_network(options, stored is not None, report).to(device)
     check_input(network, options.crop_size, options.n_classes)
-    set_generator(network, Generator(options.manual_seed))
+    dropout_stream = Generator(options.manual_seed)
+    set_generator(network, dropout_stream)
     _describe(network, options, device, report)
-    folder = _make_folder(Path(options.save))
+    _make_folder(folder)
     with (
+        folder_lock(folder),
         _open_data(options, report) as data,
         convolution_sums(network, device),
-        stop_on_interrupt(report.warn) as should_stop,  # from here on there are batches to stop after
+        stop_on_signals(report.warn) as should_stop,  # from here on there are batches to stop after
     ):
-        report.open_logs(folder)
-        if options.tensorboard:
-            report.open_tensorboard(folder)
-        _write_record(folder, options, data.classes, device)
         data.n_test_batches(options.batch_size, options.test_all)  # refuses before hours of training
+        _record(folder, options, data.classes, device, report)
         if options.test_only:
+            report.open_logs(folder)
             return _test_only(options, network, device, data, report, should_stop)
-        training = prepare_training(options, network, device, report)
-        return train(options, training, data, folder, report, should_stop)
+        training = prepare_training(options, network, dropout_stream, device, report)
+        start = _start(options, training, data, stored, report)
+        report.open_logs(folder, append=stored is not None)
+        keeper = StateKeeper(folder, options.checkpoint_every, training, data, report.warn)
+        return train(options, training, data, start, keeper, report, should_stop)
+
+
+def _record(folder: Path, options: Options, classes: list[str], device: torch.device, report: Report) -> None:
+    """Write classes.t7 and options.json, start TensorBoard's file."""
+    write_classes(str(folder / "classes.t7"), classes)
+    if options.resume == "none":
+        write_record(folder, options, device)
+    else:
+        drop_unfinished_files(folder)
+        changed = add_resumption(folder, options, device)
+        if changed:
+            report.warn(f"Not the same to the last bit any more: {'; '.join(changed)}")
+    if options.tensorboard:
+        report.open_tensorboard(folder)
+
+
+def _start(
+    options: Options, training: Training, data: DataSource, stored: StoredState | None, report: Report
+) -> Moment:
+    """Where training starts: at the first epoch, or where the stored state was written."""
+    folder = Path(options.save)
+    if stored is not None:
+        moment = restore(stored, training, data, folder)
+        done = f"{moment.so_far.total.n_batches} of {options.epoch_size} batches trained"
+        report.warn(f"Resuming {folder}: epoch {moment.epoch}, {done}")
+        return moment
+    if options.resume != "none":
+        if latest_epoch(folder) is not None:
+            raise XnorNetError(f"{folder}: its states are gone; {what_is_saved(folder)}")
+        report.warn(f"Resuming {folder}: no state was kept yet, it starts from the beginning")
+    if options.optim_state != "none":
+        report.say(f"Loading optimState from file: {options.optim_state}")
+        load_optimizer_state(training.optimizer, options.optim_state)
+    return Moment(options.epoch_number)
 
 
 def choose_device(name: str, gpu: int) -> torch.device:
@@ -82,11 +122,13 @@ def use_full_precision() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def _make_network(options: Options, report: Report) -> nn.Module:
+def _make_network(options: Options, is_resumed: bool, report: Report) -> nn.Module:
+    """The network of -retrain or a new one. For a resumed run its parameters do not matter: they are in the state."""
     if options.retrain != "none":
-        report.say(f"Loading model from file: {options.retrain}")
-        network = load_model(options.retrain)
-        check_classes(network, options.n_classes, options.retrain)
+        path = _network_file(options) if is_resumed else options.retrain
+        report.say(f"Loading model from file: {path}")
+        network = load_model(path)
+        check_classes(network, options.n_classes, path)
         if options.load_params != "none":
             report.warn(f"-loadParams {options.load_params} has no effect with -retrain")
         return network
@@ -94,9 +136,17 @@ def _make_network(options: Options, report: Report) -> nn.Module:
         report.warn("-testOnly without -retrain or -loadParams tests a network of random numbers")
     report.say(f"=> Creating model from file: models/{options.net_type}.lua")
     network = build_model(options.net_type, options.n_classes, options.dropout, options.manual_seed)
-    if options.load_params != "none":
+    if options.load_params != "none" and not is_resumed:
         load_parameters(network, options.load_params)
     return network
+
+
+def _network_file(options: Options) -> str:
+    """A file with the network of a run: what it was started from or, where that is gone, the last one it saved."""
+    last = latest_epoch(Path(options.save))
+    if last is None or Path(options.retrain).is_file():
+        return options.retrain
+    return str(model_path(Path(options.save), last))
 
 
 def _describe(network: nn.Module, options: Options, device: torch.device, report: Report) -> None:
@@ -138,33 +188,15 @@ def _open_data(options: Options, report: Report) -> DataSource:
     )
 
 
-def _write_record(folder: Path, options: Options, classes: list[str], device: torch.device) -> None:
-    """classes.t7, and options.json: what was run, with what, so that it can be run again."""
-    write_classes(str(folder / "classes.t7"), classes)
-    record = {
-        "options": options.as_table(),
-        "command": sys.argv,
-        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "device": str(device),
-        "machine": describe_machine(device),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
-    }
-    (folder / "options.json").write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
-
-
 def _test_only(
     options: Options,
     network: nn.Module,
     device: torch.device,
     data: DataSource,
     report: Report,
-    should_stop: Callable[[], bool],
+    should_stop: StopRequest,
 ) -> int:
     binarizes = binarizes_for_test(network, options.binary_weight, options.latent_weights, report.warn)
     binarizer = Binarizer(network) if binarizes else None
     finished = test_pass(options, network, binarizer, device, data, options.epoch_number, report, should_stop)
-    return 0 if finished else INTERRUPTED
+    return 0 if finished else should_stop.exit_code

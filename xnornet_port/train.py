@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from xnornet_port.batches import Batch
 from xnornet_port.binarization import Binarizer
 from xnornet_port.metrics import Scores, ScoreSum, batch_scores
 
-__all__ = ["GradientRule", "TrainedBatch", "TrainedEpoch", "train_batch", "train_epoch"]
+__all__ = ["EpochSoFar", "GradientRule", "TrainedBatch", "TrainedEpoch", "train_batch", "train_epoch"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,14 @@ class TrainedBatch:
     compute_seconds: float
 
 
+@dataclass
+class EpochSoFar:
+    """What is summed up over an epoch; from a run that is resumed, what was there when it stopped."""
+
+    total: ScoreSum = field(default_factory=ScoreSum)
+    seconds: float = 0.0  # of training, up to the last batch
+
+
 @dataclass(frozen=True)
 class TrainedEpoch:
     """`before_last_update` is there after a full epoch with binary weights: what the original's test puts back."""
@@ -59,18 +67,21 @@ def train_epoch(
     binarizer: Binarizer | None,
     gradient_rule: GradientRule,
     device: torch.device,
+    so_far: EpochSoFar,
     on_batch: Callable[[TrainedBatch], None],
     should_stop: Callable[[], bool],
 ) -> TrainedEpoch:
-    """Train on `n_batches` batches; stops early, after a whole batch, when `should_stop` says so.
+    """Train an epoch of `n_batches` batches; stops early, after a whole batch, when `should_stop` says so.
 
-    Raises FloatingPointError when the loss is no longer finite; the parameters are those before that update.
+    `so_far` is kept up to date; `batches` are those that it has not yet. Raises FloatingPointError when the
+    loss is no longer finite; the parameters are those before that update.
     """
     network.train()
-    total = ScoreSum()
+    total = so_far.total
     before_last_update = None
-    epoch_start = batch_start = time.perf_counter()
-    for number, batch in enumerate(batches, start=1):
+    batch_start = time.perf_counter()
+    epoch_start = batch_start - so_far.seconds
+    for number, batch in enumerate(batches, start=total.n_batches + 1):
         compute_start = time.perf_counter()
         if binarizer is not None:
             binarizer.mean_centre_and_clamp()
@@ -87,6 +98,7 @@ def train_epoch(
         )
         total.add(scores)
         now = time.perf_counter()
+        so_far.seconds = now - epoch_start
         on_batch(TrainedBatch(number, scores, total.mean(), compute_start - batch_start, now - compute_start))
         batch_start = time.perf_counter()
         if should_stop():

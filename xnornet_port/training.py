@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from lua_compat.generator import Generator
 from lua_compat.nn import ClassNLLCriterion
 from lua_compat.optim import SGD, Adam
 from xnornet_port.binarization import Binarizer
-from xnornet_port.checkpoint import (
-    latest_epoch,
-    load_optimizer_state,
-    model_path,
-    optimizer_state_path,
-    save_epoch,
-)
+from xnornet_port.checkpoint import save_epoch, what_is_saved
 from xnornet_port.data import DataSource
 from xnornet_port.errors import XnorNetError
+from xnornet_port.interrupt import StopRequest
 from xnornet_port.model import uses_binary_inputs
 from xnornet_port.options import Options
 from xnornet_port.passes import Training, test_pass, train_pass
 from xnornet_port.report import Report
+from xnornet_port.run_state import Moment, StateKeeper
 from xnornet_port.schedule import regime_of
 from xnornet_port.train import GradientRule
 
-__all__ = ["INTERRUPTED", "OPTIMIZERS", "prepare_training", "train"]
-
-INTERRUPTED = 130  # the exit code of a program ended by Ctrl-C
+__all__ = ["OPTIMIZERS", "prepare_training", "train"]
 
 # What each -optimType does: the optimiser, and the treatment of gradients with -binaryWeight.
 OPTIMIZERS: dict[str, tuple[type[SGD] | type[Adam], GradientRule]] = {
@@ -39,7 +33,10 @@ OPTIMIZERS: dict[str, tuple[type[SGD] | type[Adam], GradientRule]] = {
 }
 
 
-def prepare_training(options: Options, network: nn.Module, device: torch.device, report: Report) -> Training:
+def prepare_training(
+    options: Options, network: nn.Module, dropout_stream: Generator, device: torch.device, report: Report
+) -> Training:
+    """Optimiser and binarizer as the options say; a line for each option that does not do what one may expect."""
     optimizer_class, gradient_rule = OPTIMIZERS[options.optim_type]
     optimizer = optimizer_class(
         network.parameters(),
@@ -48,9 +45,6 @@ def prepare_training(options: Options, network: nn.Module, device: torch.device,
         dampening=0.0,
         weight_decay=options.weight_decay,
     )
-    if options.optim_state != "none":
-        report.say(f"Loading optimState from file: {options.optim_state}")
-        load_optimizer_state(optimizer, options.optim_state)
     if options.lr == 0 and options.weight_decay != 0:
         report.warn(f"-weightDecay {options.weight_decay} has no effect without -LR: the recipe brings its own")
     if options.lr != 0 and options.optim_type != "sgd":
@@ -60,37 +54,72 @@ def prepare_training(options: Options, network: nn.Module, device: torch.device,
     if uses_binary_inputs(network) and not options.binary_weight:
         report.warn("This network has binary inputs; without -binaryWeight its weights are trained real-valued")
     binarizer = Binarizer(network) if options.binary_weight else None
-    return Training(network, ClassNLLCriterion().to(device), optimizer, gradient_rule, binarizer, device)
+    criterion = ClassNLLCriterion().to(device)
+    return Training(network, criterion, optimizer, gradient_rule, binarizer, dropout_stream, device)
 
 
 def train(
     options: Options,
     training: Training,
     data: DataSource,
-    folder: Path,
+    start: Moment,
+    keeper: StateKeeper,
     report: Report,
-    should_stop: Callable[[], bool],
+    should_stop: StopRequest,
 ) -> int:
-    first = options.epoch_number
-    for epoch in range(first, first + options.n_epochs):
-        if options.lr == 0:
-            _apply_regime(options, training.optimizer, epoch, is_fresh=epoch == first and options.optim_state == "none")
-        try:
-            trained = train_pass(options, training, data, epoch, report, should_stop)
-        except FloatingPointError as error:
-            raise XnorNetError(f"epoch {epoch}: {error}; {_what_is_saved(folder)}") from error
-        if not trained.finished or trained.mean is None:
-            return _interrupted(folder, epoch, report)
-        report.train_summary(epoch, trained.seconds, trained.mean)
-        save_epoch(folder, epoch, training.network, training.optimizer)
+    """The epochs from `start` on; returns the exit code: 0, or that of the signal that ended it."""
+    moment = start
+    while moment.epoch < options.epoch_number + options.n_epochs:
+        if not moment.is_trained and not _train_epoch(options, training, data, moment, keeper, report, should_stop):
+            return _stopped(options, keeper, moment, report, should_stop)
         tested = test_pass(
-            options, training.network, training.binarizer, training.device, data, epoch, report, should_stop
+            options, training.network, training.binarizer, training.device, data, moment.epoch, report, should_stop
         )
-        if trained.before_last_update is not None:
-            _put_back(training.network, trained.before_last_update)
-        if not tested or should_stop():
-            return _interrupted(folder, epoch + 1, report)
+        if not tested:  # the state from before the test is kept already
+            return _stopped(options, None, moment, report, should_stop)
+        if moment.before_last_update is not None:
+            _put_back(training.network, moment.before_last_update)
+        moment = Moment(moment.epoch + 1)
+        keeper.keep(moment)
+        if should_stop():
+            return _stopped(options, None, moment, report, should_stop)
     return 0
+
+
+def _train_epoch(
+    options: Options,
+    training: Training,
+    data: DataSource,
+    moment: Moment,
+    keeper: StateKeeper,
+    report: Report,
+    should_stop: StopRequest,
+) -> bool:
+    """Train the rest of the epoch, write its log line and files; False when it was stopped before its end."""
+    epoch, folder = moment.epoch, Path(options.save)
+    if options.lr == 0 and moment.so_far.total.n_batches == 0:
+        is_fresh = epoch == options.epoch_number and options.optim_state == "none"
+        _apply_regime(options, training.optimizer, epoch, is_fresh)
+
+    def after_batch() -> None:
+        if moment.so_far.total.n_batches < options.epoch_size:
+            keeper.after_batch(moment)
+
+    try:
+        trained = train_pass(options, training, data, epoch, moment.so_far, report, after_batch, should_stop)
+    except FloatingPointError as error:
+        raise XnorNetError(f"epoch {epoch}: {error}; {what_is_saved(folder)}") from error
+    except XnorNetError:  # of the data: what is trained is whole
+        keeper.keep(moment)
+        raise
+    if not trained.finished or trained.mean is None:
+        return False
+    report.train_summary(epoch, trained.seconds, trained.mean)
+    save_epoch(folder, epoch, training.network, training.optimizer)
+    moment.is_trained = True
+    moment.before_last_update = trained.before_last_update
+    keeper.keep(moment)
+    return True
 
 
 def _apply_regime(options: Options, optimizer: SGD | Adam, epoch: int, is_fresh: bool) -> None:
@@ -110,16 +139,12 @@ def _put_back(network: nn.Module, parameters: list[torch.Tensor]) -> None:
             parameter.copy_(before)
 
 
-def _interrupted(folder: Path, epoch: int, report: Report) -> int:
-    report.warn(f"Stopped in epoch {epoch}: {_what_is_saved(folder)}")
-    return INTERRUPTED
-
-
-def _what_is_saved(folder: Path) -> str:
-    last = latest_epoch(folder)
-    if last is None:
-        return f"no epoch was finished, no model saved in {folder}"
-    return (
-        f"to go on: -retrain {model_path(folder, last)} -optimState {optimizer_state_path(folder, last)} "
-        f"-epochNumber {last + 1}"
-    )
+def _stopped(
+    options: Options, keeper: StateKeeper | None, moment: Moment, report: Report, should_stop: StopRequest
+) -> int:
+    """Keep the state where a keeper is given, and say how to go on."""
+    if keeper is not None:
+        keeper.keep(moment)
+    place = f"{moment.so_far.total.n_batches} of {options.epoch_size} batches"
+    report.warn(f"Stopped in epoch {moment.epoch} ({place}): go on with -resume {options.save}")
+    return should_stop.exit_code

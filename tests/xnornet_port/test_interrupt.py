@@ -1,25 +1,37 @@
-"""Ctrl-C once, twice, and afterwards."""
+"""Ctrl-C once, twice, SIGTERM, and afterwards."""
 
 import signal
 
 import pytest
 
-from xnornet_port.interrupt import stop_on_interrupt
+from xnornet_port.interrupt import stop_on_signals
 
 
 def test_the_first_only_asks_the_second_ends() -> None:
     said: list[str] = []
-    with stop_on_interrupt(said.append) as should_stop:
+    with stop_on_signals(said.append) as should_stop:
         assert not should_stop()
+        assert should_stop.exit_code == 0
         signal.raise_signal(signal.SIGINT)
         assert should_stop()
+        assert should_stop.exit_code == 130
         assert said == ["Ctrl-C: stopping after this batch (once more to stop at once)"]
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_the_handler_before_is_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with stop_on_interrupt(lambda text: None):
-        assert signal.getsignal(signal.SIGINT) is not before
-    assert signal.getsignal(signal.SIGINT) is before
+def test_a_clusters_notice_may_come_more_than_once() -> None:
+    said: list[str] = []
+    with stop_on_signals(said.append) as should_stop:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert should_stop.exit_code == 143
+    assert said == ["SIGTERM: stopping after this batch"]
+
+
+def test_the_handlers_before_are_back() -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    with stop_on_signals(lambda text: None):
+        assert [signal.getsignal(number) for number in numbers] != before
+    assert [signal.getsignal(number) for number in numbers] == before

@@ -100,7 +100,8 @@ def test_defaults() -> None:
         "batch_size": 128, "lr": 0.0, "momentum": 0.9, "weight_decay": 0, "share_grad_input": True,
         "binary_weight": False, "test_only": False, "net_type": "alexnet", "optim_type": "sgd", "retrain": "none",
         "load_params": "none", "optim_state": "none", "depth": 18, "shortcut_type": "B", "dropout": 0.5,
-        "device": "auto", "test_all": False, "latent_weights": False, "quiet": False, "tensorboard": False, "save": "",
+        "device": "auto", "resume": "none", "checkpoint_every": 500, "test_all": False,
+        "latent_weights": False, "quiet": False, "tensorboard": False, "save": "",
     }  # fmt: skip
     assert options.save.startswith("cache/alexnet/")
     assert type(options.lr) is type(options.weight_decay) is type(options.scaling_factor) is float
@@ -222,7 +223,7 @@ def test_values_that_cannot_be(text: str, message: str, tmp_path: Path, monkeypa
     ("text", "message"),
     [
         ("-batchsize 8", "invalid argument: -batchsize (did you mean -batchSize?)"),
-        ("-resume x", "invalid argument: -resume"),
+        ("-resumes x", "invalid argument: -resumes"),
         ("-batchSize", "missing argument for option -batchSize"),
         ("-batchSize eight", "invalid type for option -batchSize (should be number)"),
         ("-binaryWeight true", "invalid argument: true"),

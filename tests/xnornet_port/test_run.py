@@ -54,7 +54,9 @@ def test_files_and_lines_of_a_run(main: MainRun, saved: Callable[[], Path]) -> N
     code, out, _ = main("-binaryWeight")
     assert code == 0
     names = {path.name for path in saved().iterdir()}
-    assert names == {"classes.t7", "model_1.t7", "optimState_1.t7", "options.json", "test.log", "train.log"}
+    states = {f"state_{place}.{kind}" for place in ("1_2", "2_0") for kind in ("json", "safetensors")}
+    files = {"classes.t7", "model_1.t7", "optimState_1.t7", "options.json", "test.log", "train.log"}
+    assert names == files | states
     record = json.loads((saved() / "options.json").read_text())
     assert {"options", "command", "started", "device", "machine", "versions"} <= set(record)
     lines = out.splitlines()
@@ -241,7 +243,7 @@ def test_a_full_disk_is_one_line(main: MainRun, monkeypatch: pytest.MonkeyPatch)
     def full(*arguments: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "options.json")
 
-    monkeypatch.setattr(xnornet_port.run, "_write_record", full)
+    monkeypatch.setattr(xnornet_port.run, "write_record", full)
     code, _, error = main()
     assert code == 1
     assert error == "error: [Errno 28] No space left on device: 'options.json'\n"
@@ -263,7 +265,7 @@ def test_ctrl_c_ends_after_the_batch(main: MainRun, monkeypatch: pytest.MonkeyPa
     assert "Epoch: [1][1/5]" in out
     assert "Epoch: [1][2/5]" not in out
     assert "Ctrl-C: stopping after this batch" in out
-    assert "no epoch was finished, no model saved" in out
+    assert "Stopped in epoch 1 (1 of 5 batches): go on with -resume" in out
 
 
 def test_latent_weights_of_an_xnor_network_are_binarised_for_a_test(main: MainRun) -> None:

@@ -1,0 +1,157 @@
+"""What a run is at a moment: all it takes to go on from there to the same bits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lua_compat.atomic_file import replace_file
+from xnornet_port.data import DataSource
+from xnornet_port.errors import XnorNetError
+from xnornet_port.metrics import ScoreSum
+from xnornet_port.passes import Training
+from xnornet_port.state_files import StoredState, write_state
+from xnornet_port.train import EpochSoFar
+
+__all__ = ["Moment", "StateKeeper", "restore"]
+
+LOGS = ("train.log", "test.log")
+
+
+@dataclass
+class Moment:
+    """A place in a run, between two batches. `so_far.total.n_batches` batches of the epoch are trained.
+
+    is_trained: the epoch's training is over and its model saved, its test is not yet done. before_last_update: then,
+    with binary weights, the parameters to put back after the test.
+    """
+
+    epoch: int
+    so_far: EpochSoFar = field(default_factory=EpochSoFar)
+    is_trained: bool = False
+    before_last_update: list[torch.Tensor] | None = None
+
+
+class StateKeeper:
+    """Writes states into the folder of a run: every so many batches, at the ends of epochs, and before it stops."""
+
+    def __init__(
+        self, folder: Path, every: int, training: Training, data: DataSource, warn: Callable[[str], None]
+    ) -> None:
+        """`every` batches; 0: only when `keep` is called."""
+        self._folder = folder
+        self._every = every
+        self._training = training
+        self._data = data
+        self._warn = warn
+
+    def after_batch(self, moment: Moment) -> None:
+        """Keep the state where one is due."""
+        if self._every and moment.so_far.total.n_batches % self._every == 0:
+            self.keep(moment)
+
+    def keep(self, moment: Moment) -> bool:
+        """Write the state. Where that fails (a full disk) a line says so, False is returned and the run goes on."""
+        try:
+            tensors, facts = _capture(moment, self._training, self._data, self._folder)
+            write_state(self._folder, moment.epoch, moment.so_far.total.n_batches, tensors, facts)
+        except OSError as error:
+            self._warn(
+                f"State of epoch {moment.epoch}, batch {moment.so_far.total.n_batches} could not be kept in "
+                f"{self._folder} ({error.strerror or error}); the one before is still there, training goes on"
+            )
+            return False
+        return True
+
+
+def restore(stored: StoredState, training: Training, data: DataSource, folder: Path) -> Moment:
+    """Set everything to where the state was written, the logs included; returns that place.
+
+    Raises XnorNetError where network, optimiser or data are not those of the state.
+    """
+    facts, tensors = stored.facts, stored.tensors
+    if facts["data"] != _data_digest(data):
+        raise XnorNetError(
+            f"{stored.path}: -data or -cache hold other pictures, classes or means than when this state was written; "
+            "give those of the run"
+        )
+    try:
+        training.network.load_state_dict(_part(tensors, "network."))
+    except RuntimeError as error:
+        raise XnorNetError(f"{stored.path}: is of another network ({str(error).splitlines()[0]})") from error
+    _restore_optimizer(stored, training)
+    training.dropout_stream.state = tensors["stream.dropout"].numpy().tobytes()
+    data.streams = [stream.numpy().tobytes() for stream in _numbered(tensors, "stream.data.")]
+    for name in LOGS:
+        with replace_file(folder / name) as file:
+            file.write(facts["logs"].get(name, "").encode())
+    before = [tensor.to(training.device) for tensor in _numbered(tensors, "before.")]
+    so_far = EpochSoFar(ScoreSum(**facts["scores"]), facts["seconds"])
+    return Moment(facts["epoch"], so_far, facts["is_trained"], before or None)
+
+
+def _capture(
+    moment: Moment, training: Training, data: DataSource, folder: Path
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    optimizer = training.optimizer
+    parameters = optimizer.param_groups[0]["params"]
+    tensors = {f"network.{name}": tensor for name, tensor in training.network.state_dict().items()}
+    for number, parameter in enumerate(parameters):
+        for name, tensor in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{number}.{name}"] = tensor
+    for number, tensor in enumerate(moment.before_last_update or []):
+        tensors[f"before.{number}"] = tensor
+    tensors["stream.dropout"] = _as_tensor(training.dropout_stream.state)
+    for number, stream in enumerate(data.streams):
+        tensors[f"stream.data.{number}"] = _as_tensor(stream)
+    facts = {
+        "epoch": moment.epoch,
+        "is_trained": moment.is_trained,
+        "scores": asdict(moment.so_far.total),
+        "seconds": moment.so_far.seconds,
+        "optimizer": {
+            "class": type(optimizer).__name__,
+            "options": {name: value for name, value in optimizer.param_groups[0].items() if name != "params"},
+        },
+        "logs": {name: (folder / name).read_text(encoding="utf-8") for name in LOGS},
+        "data": _data_digest(data),
+    }
+    return tensors, facts
+
+
+def _restore_optimizer(stored: StoredState, training: Training) -> None:
+    optimizer, saved = training.optimizer, stored.facts["optimizer"]
+    if saved["class"] != type(optimizer).__name__:
+        raise XnorNetError(f"{stored.path}: is of {saved['class']}, the run's optimiser is {type(optimizer).__name__}")
+    group = optimizer.param_groups[0]
+    group.update(saved["options"])
+    for number, parameter in enumerate(group["params"]):
+        for name, tensor in _part(stored.tensors, f"optimizer.{number}.").items():
+            optimizer.state[parameter][name] = tensor.to(parameter.device)
+
+
+def _data_digest(data: DataSource) -> str:
+    """Of what the batches depend on beside files' contents; paths are left out, so that the data may be moved."""
+    digest = hashlib.sha256()
+    for part in data.identity():
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _numbered(tensors: dict[str, torch.Tensor], prefix: str) -> list[torch.Tensor]:
+    found = _part(tensors, prefix)
+    return [found[str(number)] for number in range(len(found))]
+
+
+def _as_tensor(data: bytes) -> torch.Tensor:
+    return torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())
