@@ -9,6 +9,7 @@ slows all alike. Times are processor time of this thread. Figures are medians ov
 
 import argparse
 import importlib.metadata
+import itertools
 import platform
 import statistics
 import sys
@@ -24,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from lua_compat import Generator, image  # noqa: E402  (the checkout need not be installed)
 from lua_compat.errors import ImageError  # noqa: E402
-from xnornet_port.preprocessing import ChannelStatistics, Preprocessing, train_sample  # noqa: E402
+from xnornet_port.preprocessing import ChannelStatistics, Preprocessing, Workspace, train_sample  # noqa: E402
 
 Contender = Callable[[Path], object]
 
@@ -67,10 +68,11 @@ def pillow_usual(generator: np.random.Generator) -> Contender:
 
 
 def ours() -> Contender:
-    """xnornet_port's own path of a training picture, default options."""
+    """xnornet_port's own path of a training picture, default options, into a batch of 128 as a data worker does."""
     settings = Preprocessing(256, 224, 0.0, ChannelStatistics(MEAN, STD))
-    stream = Generator(2)
-    return lambda path: train_sample(str(path).encode(), stream, settings)
+    stream, memory = Generator(2), image.ScalingMemory()
+    places = itertools.cycle(np.zeros((128, 3, 224, 224), dtype=np.float32))
+    return lambda path: train_sample(str(path).encode(), stream, settings, Workspace(next(places), memory))
 
 
 def contenders() -> dict[str, Contender]:

@@ -94,7 +94,7 @@ def train_sample(
 
     Draws the scale (only when the file can be read), the row, the column and the flip: one word of `stream` each.
     """
-    picture = _load(path, settings.image_size, settings.scaling_factor, stream)
+    picture = _load(path, settings.image_size, settings.scaling_factor, stream, workspace)
     size = settings.crop_size
     top = math.ceil(stream.uniform(1e-2, picture.height - size))
     left = math.ceil(stream.uniform(1e-2, picture.width - size))
@@ -106,7 +106,7 @@ def evaluation_sample(
     path: bytes, stream: RandomStream, settings: Preprocessing, workspace: Workspace = NEW_MEMORY
 ) -> Sample:
     """The centre crop (donkey.lua testHook). Draws the scale, one word of `stream`, and does not use it."""
-    picture = _load(path, settings.image_size, 0.0, stream)
+    picture = _load(path, settings.image_size, 0.0, stream, workspace)
     left = math.ceil((picture.width - settings.crop_size) / 2)
     top = math.ceil((picture.height - settings.crop_size) / 2)
     return _finished(picture, left, top, False, settings, workspace)
@@ -122,10 +122,12 @@ class _Picture:
     fault: str | None
 
 
-def _load(path: bytes, image_size: int, scaling_factor: float, stream: RandomStream) -> _Picture:
+def _load(
+    path: bytes, image_size: int, scaling_factor: float, stream: RandomStream, workspace: Workspace
+) -> _Picture:
     """loadImage but for the scaling itself: the shorter side becomes image_size, fractions are cut off."""
     try:
-        pixels = image.decode(os.fsdecode(path))
+        pixels = image.decode(os.fsdecode(path), workspace.memory)
     except ImageError as error:
         return _Picture(None, image_size, image_size, str(error))
     random_scale = 1 + float(np.float32(stream.uniform())) * scaling_factor  # torch.rand(1)[1], of a FloatTensor
@@ -150,6 +152,10 @@ def _finished(
     if picture.pixels is None:
         pixels = np.empty((3, size, size), dtype=np.float32) if workspace.out is None else workspace.out
         pixels[...] = statistics.mean[0] if statistics else 0.0
+        if statistics:
+            for channel, mean, std in zip(pixels, statistics.mean, statistics.std, strict=True):
+                channel += np.float32(-mean)
+                channel /= np.float32(std)
     else:
         pixels = image.scale_crop(
             picture.pixels,
@@ -157,11 +163,8 @@ def _finished(
             picture.height,
             *(left, top, left + size, top + size),
             flip=flip,
+            normalisation=image.Normalisation(statistics.mean, statistics.std) if statistics else None,
             out=workspace.out,
             memory=workspace.memory,
         )
-    if statistics:
-        for channel, mean, std in zip(pixels, statistics.mean, statistics.std, strict=True):
-            channel += np.float32(-mean)
-            channel /= np.float32(std)
     return Sample(pixels, picture.fault)

@@ -14,11 +14,12 @@ from lua_compat.image.decoding import decode
 from lua_compat.image.geometry import crop, hflip
 from lua_compat.image.limits import MAX_FILE_BYTES, MAX_PIXELS
 from lua_compat.image.resampling import ScalingMemory
-from lua_compat.image.scaling import load, scale, scale_crop, scaled_size, to_float
+from lua_compat.image.scaling import Normalisation, load, scale, scale_crop, scaled_size, to_float
 
 __all__ = [
     "MAX_FILE_BYTES",
     "MAX_PIXELS",
+    "Normalisation",
     "ScalingMemory",
     "crop",
     "decode",

@@ -18,24 +18,26 @@ from lua_compat.image.limits import MAX_FILE_BYTES, check_size
 from lua_compat.image.pillow import pillow_pixels
 from lua_compat.image.png import decode_png
 from lua_compat.image.pnm import decode_pnm
+from lua_compat.image.resampling import ScalingMemory
 
 EXTENSIONS = {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "ppm": "pnm", "pgm": "pnm"}
 
 END_OF_IMAGE = b"\xff\xd9"
 
 
-def decode(path: str | PathLike[str]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def decode(path: str | PathLike[str], memory: ScalingMemory | None = None) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Read a JPEG, PNG, PPM or PGM file as an array (H, W, 3): uint8, or uint16 for a 16-bit PNG.
 
     As image.load(path, 3) does: gray is repeated three times, alpha is dropped, of CMYK the first three
     channels stay as they are, a truncated JPEG gives what is there and the rest in gray. Raises ImageError
     with the path and the reason for everything that cannot be read, and for pictures beyond MAX_PIXELS.
+    With `memory` the pixels may lie in it, until the next call with the same memory.
     """
     name = os.fspath(path)
     data = _read(name)
     kind = _kind(data, name)
     if kind == "jpeg":
-        return _decode_jpeg(data, name)
+        return _decode_jpeg(data, name, memory or ScalingMemory())
     if kind == "png":
         return decode_png(data, name)
     return decode_pnm(data, name)
@@ -44,18 +46,28 @@ def decode(path: str | PathLike[str]) -> NDArray[np.uint8] | NDArray[np.uint16]:
 def _read(name: str) -> bytes:
     """The whole file, after a look at what it is: a device or pipe might never end."""
     try:
-        status = os.stat(name)
-        if not stat.S_ISREG(status.st_mode):
-            what = "a directory" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
-            raise ImageError(f"{name}: is {what}, expected a picture file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise ImageError(f"{name}: {status.st_size} bytes are more than the limit of {MAX_FILE_BYTES}")
-        with open(name, "rb") as file:
-            return file.read()
+        descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for its other end
+        try:
+            return _read_regular(descriptor, name)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:  # a zero byte in the name
         raise ImageError(f"{name!r}: cannot be read ({error})") from error
+
+
+def _read_regular(descriptor: int, name: str) -> bytes:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        what = "a directory" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
+        raise ImageError(f"{name}: is {what}, expected a picture file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ImageError(f"{name}: {status.st_size} bytes are more than the limit of {MAX_FILE_BYTES}")
+    data = os.read(descriptor, status.st_size)
+    while len(data) < status.st_size and (more := os.read(descriptor, status.st_size - len(data))):
+        data += more
+    return data
 
 
 def _kind(data: bytes, name: str) -> str:
@@ -73,7 +85,7 @@ def _kind(data: bytes, name: str) -> str:
     return kind
 
 
-def _decode_jpeg(data: bytes, name: str) -> NDArray[np.uint8]:
+def _decode_jpeg(data: bytes, name: str, memory: ScalingMemory) -> NDArray[np.uint8]:
     """simplejpeg first; where it finds anything to complain of, Pillow, which tells warnings from errors.
 
     (simplejpeg with strict=False is no way: after an error it returns memory that nothing was written to.)
@@ -84,8 +96,9 @@ def _decode_jpeg(data: bytes, name: str) -> NDArray[np.uint8]:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
         check_size(name, width, height)
         # of cyan, magenta, yellow and black Torch7 takes the first three for red, green and blue
-        wanted = "CMYK" if colorspace in ("CMYK", "YCCK") else "RGB"
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, wanted)
+        wanted = "CMYK" if colorspace in ("CMYK", "YCCK") else "RGBX"  # quicker than RGB
+        buffer = memory.pixels(height * width * len(wanted))
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, wanted, buffer=buffer)
     except (ValueError, KeyError):  # KeyError: channels sampled in a way that simplejpeg has no name for
         pixels = _decode_like_libjpeg(data, name)
     return three_channels(pixels, name)

@@ -130,14 +130,21 @@ def mix_rows(rows: Float32, plan: LinearPlan, out: Float32, scratch: Float32) ->
 
 
 class ScalingMemory:
-    """Room for the steps between a picture and its scaled crop, kept from call to call.
+    """Room for a picture's pixels and for the steps to its scaled crop, kept from call to call.
 
     Fresh memory costs more than the arithmetic here, so a loop that scales many pictures passes the same one to all
-    calls. It holds nothing between calls; two threads need one each.
+    calls. Two threads need one each.
     """
 
     def __init__(self) -> None:
         self._pool = np.empty(0, dtype=np.float32)
+        self._pixels = np.empty(0, dtype=np.uint8)
+
+    def pixels(self, size: int) -> NDArray[np.uint8]:
+        """At least `size` bytes, of undefined content; the same ones at every call."""
+        if size > self._pixels.size:
+            self._pixels = np.empty(size, dtype=np.uint8)
+        return self._pixels
 
     def arrays(self, *shapes: tuple[int, int]) -> list[Float32]:
         """Arrays of these shapes, of undefined content, side by side."""

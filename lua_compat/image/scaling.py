@@ -2,10 +2,12 @@
 
 Torch7 scales in two passes, first along each row, then along each column, with a float32 picture between
 them. Here both passes combine whole rows of an array (resampling.py), the first in the transposed picture:
-every product and sum is the same float32 operation in the same order, done for many pixels at once.
+every product and sum is the same float32 operation in the same order, done for many pixels at once. Where the C code
+of native.py was built, `scale_crop` goes through it: the same bits, several times quicker.
 """
 
 from os import PathLike
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +16,7 @@ from lua_compat.errors import ImageError
 from lua_compat.image.decoding import decode
 from lua_compat.image.geometry import Float32, as_image, crop_window, whole_number
 from lua_compat.image.limits import check_size
+from lua_compat.image.native import native_scale_crop
 from lua_compat.image.resampling import ChannelScaler, ScalingMemory, cubic_rows, linear_plan, nearest_positions
 
 MODES = ("bilinear", "bicubic", "simple")
@@ -88,6 +91,13 @@ def _scale_simple(channel: Float32, width: int, height: int) -> Float32:
     return channel[rows[:, None], columns]
 
 
+class Normalisation(NamedTuple):
+    """Per channel (value - mean) / std, in float32 as a tensor's add(-mean) and div(std)."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
 def scale_crop(
     pixels: NDArray[np.integer],
     width: float,
@@ -98,10 +108,11 @@ def scale_crop(
     y2: float,
     *,
     flip: bool = False,
+    normalisation: Normalisation | None = None,
     out: Float32 | None = None,
     memory: ScalingMemory | None = None,
 ) -> Float32:
-    """crop(scale(to_float(pixels), width, height), x1, y1, x2, y2), then hflip if asked: the same bits.
+    """crop(scale(to_float(pixels), width, height), x1, y1, x2, y2), then hflip and normalised if asked: the same bits.
 
     pixels: uint8 or uint16 (H, W, 3) from decode(). Only what the crop needs is computed. Returns float32
     (3, y2 - y1, x2 - x1), contiguous: `out` if given (a picture of a batch, say), else a new array. A loop passes the
@@ -113,21 +124,70 @@ def scale_crop(
     rows, columns = crop_window(x1, y1, x2, y2, new_width, new_height)
     shape = (3, rows.stop - rows.start, columns.stop - columns.start)
     result = np.empty(shape, dtype=np.float32) if out is None else _checked_out(out, shape)
-
-    if (new_height, new_width) == pixels.shape[:2]:  # nothing to scale
-        window = pixels[rows, columns, :].transpose(2, 0, 1)
-        for channel in range(3):  # a contiguous copy first: numpy converts strided elements slowly
-            source = window[channel, :, ::-1] if flip else window[channel]
-            np.multiply(np.ascontiguousarray(source), step, out=result[channel])
-        return result
-    across = linear_plan(pixels.shape[1], new_width, columns.start, columns.stop)
-    down = linear_plan(pixels.shape[0], new_height, rows.start, rows.stop)
-    scaler = ChannelScaler(across.reversed() if flip else across, down, memory or ScalingMemory())
-    window = pixels[down.source, across.source, :].transpose(2, 1, 0)  # the plans count from its corner
-    for channel in range(3):
-        np.multiply(np.ascontiguousarray(window[channel]), step, out=scaler.columns)
-        scaler.scale_into(result[channel])
+    task = ScaleCrop(pixels, step, new_width, new_height, rows, columns, flip, normalisation, result)
+    if not in_c(task):
+        in_numpy(task, memory or ScalingMemory())
     return result
+
+
+class ScaleCrop(NamedTuple):
+    """What scale_crop is to do, checked: the part `rows`, `columns` of the picture scaled to width x height."""
+
+    pixels: NDArray[np.integer]
+    step: np.float32
+    width: int
+    height: int
+    rows: slice
+    columns: slice
+    flip: bool
+    normalisation: Normalisation | None
+    result: Float32
+
+
+def in_c(task: ScaleCrop) -> bool:
+    """Do it with the C code; False, and nothing done, where that cannot (not built, 16 bits, sides of millions)."""
+    native = native_scale_crop()
+    if native is None or task.pixels.dtype != np.uint8:
+        return False
+    source_height, source_width = task.pixels.shape[:2]
+    sizes = [source_width, source_height, task.width, task.height, task.columns.start, task.rows.start]
+    normal = None
+    if task.normalisation:
+        mean, std = task.normalisation
+        normal = np.array([-mean[0], -mean[1], -mean[2], *std], dtype=np.float32)
+    pixels = task.pixels.view(np.uint8)
+    if pixels.strides[2] != 1 or pixels.strides[1] not in (3, 4):
+        pixels = np.ascontiguousarray(pixels)
+    return native(
+        pixels,
+        [*sizes, task.result.shape[2], task.result.shape[1]],
+        task.flip,
+        float(task.step),
+        normal,
+        task.result,
+    )
+
+
+def in_numpy(task: ScaleCrop, memory: ScalingMemory) -> None:
+    """Do it with NumPy."""
+    pixels, result, step = task.pixels, task.result, task.step
+    if (task.height, task.width) == pixels.shape[:2]:  # nothing to scale
+        window = pixels[task.rows, task.columns, :].transpose(2, 0, 1)
+        for channel in range(3):  # a contiguous copy first: numpy converts strided elements slowly
+            source = window[channel, :, ::-1] if task.flip else window[channel]
+            np.multiply(np.ascontiguousarray(source), step, out=result[channel])
+    else:
+        across = linear_plan(pixels.shape[1], task.width, task.columns.start, task.columns.stop)
+        down = linear_plan(pixels.shape[0], task.height, task.rows.start, task.rows.stop)
+        scaler = ChannelScaler(across.reversed() if task.flip else across, down, memory)
+        window = pixels[down.source, across.source, :].transpose(2, 1, 0)  # the plans count from its corner
+        for channel in range(3):
+            np.multiply(np.ascontiguousarray(window[channel]), step, out=scaler.columns)
+            scaler.scale_into(result[channel])
+    if task.normalisation:
+        for values, mean, std in zip(result, *task.normalisation, strict=True):
+            values += np.float32(-mean)
+            values /= np.float32(std)
 
 
 def _checked_out(out: Float32, shape: tuple[int, int, int]) -> Float32:

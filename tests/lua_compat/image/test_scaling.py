@@ -1,5 +1,8 @@
 """Scaling against hand calculations, against the C loops written out, and scale_crop against its parts."""
 
+import shutil
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lua_compat.errors import ImageError
-from lua_compat.image import ScalingMemory, crop, decode, hflip, scale, scale_crop, scaled_size, to_float
+from lua_compat.image import ScalingMemory, crop, decode, hflip, scale, scale_crop, scaled_size, scaling, to_float
+from lua_compat.image.scaling import Normalisation, ScaleCrop, in_c, in_numpy
 
 ONE = np.float32(1)
 
@@ -93,25 +97,104 @@ def test_bilinear_is_the_c_loop(height: int, width: int, new_height: int, new_wi
     assert np.array_equal(scale(source, new_width, new_height), expected)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@settings(max_examples=120, deadline=None)
+def both_ways(task: ScaleCrop) -> list[np.ndarray]:
+    """What NumPy makes of it, and what the C code does, where that was built; in arrays that are nan before."""
+    results = []
+    for do in (lambda task: in_numpy(task, ScalingMemory()), in_c):
+        result = np.full(task.result.shape, np.nan, dtype=np.float32)
+        if do(task._replace(result=result)) is not False:
+            results.append(result)
+    return results
+
+
+@pytest.mark.parametrize("pixel", [np.dtype((np.uint8, 3)), np.dtype((np.uint8, 4)), np.dtype((np.uint16, 3))])
+@settings(max_examples=150, deadline=None)
 @given(
     sizes=st.tuples(st.integers(1, 90), st.integers(1, 90), st.integers(1, 70), st.integers(1, 70)),
     corners=st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)),
     flip=st.booleans(),
 )
 def test_scale_crop_is_scale_then_crop(
-    dtype: type, sizes: tuple[int, int, int, int], corners: tuple[float, ...], flip: bool
+    pixel: np.dtype, sizes: tuple[int, int, int, int], corners: tuple[float, ...], flip: bool
 ) -> None:
     height, width, new_height, new_width = sizes
-    pixels = np.random.default_rng(height * width).integers(0, np.iinfo(dtype).max + 1, (height, width, 3), dtype)
+    depth, (channels,) = pixel.base, pixel.shape
+    shape = (height, width, channels)
+    pixels = np.random.default_rng(height * width).integers(0, np.iinfo(depth).max + 1, shape, depth)[:, :, :3]
     x1, y1 = int(corners[0] * (new_width - 1)), int(corners[1] * (new_height - 1))
     x2 = x1 + 1 + int(corners[2] * (new_width - x1 - 1))
     y2 = y1 + 1 + int(corners[3] * (new_height - y1 - 1))
     expected = crop(scale(to_float(pixels), new_width, new_height), x1, y1, x2, y2)
+    if flip:
+        expected = hflip(expected)
     actual = scale_crop(pixels, new_width, new_height, x1, y1, x2, y2, flip=flip)
     assert actual.flags.c_contiguous
-    assert np.array_equal(actual, hflip(expected) if flip else expected)
+    assert actual.tobytes() == expected.tobytes()
+
+    step = np.float32(1 / np.iinfo(depth).max)
+    for normalisation in (None, Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))):
+        task = ScaleCrop(
+            pixels, step, new_width, new_height, slice(y1, y2), slice(x1, x2), flip, normalisation, expected
+        )
+        if normalisation:
+            for channel, mean, std in zip(expected, *normalisation, strict=True):
+                channel[...] = (channel + np.float32(-mean)) / np.float32(std)
+        assert {result.tobytes() for result in both_ways(task)} == {expected.tobytes()}
+
+
+def test_the_c_code_was_built_where_there_is_a_compiler() -> None:
+    """Otherwise the tests of it above would test nothing."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc here: NumPy does the scaling")
+    folder = Path(scaling.__file__).parent
+    if not list(folder.glob("_scaling*.so")):
+        pytest.skip("not built: python setup.py build_ext --inplace")
+    pixels = np.full((4, 4, 3), 255, dtype=np.uint8)
+    out = np.empty((3, 2, 2), dtype=np.float32)
+    assert in_c(ScaleCrop(pixels, np.float32(1 / 255), 2, 2, slice(0, 2), slice(0, 2), False, None, out))
+    assert out.tolist() == [[[1.0, 1.0], [1.0, 1.0]]] * 3
+
+
+def test_what_the_c_code_leaves_to_numpy() -> None:
+    """Sides above 2**22, where float32 no longer tells edges apart by a quarter; 16 bits."""
+    out = np.empty((3, 1, 1), dtype=np.float32)
+    for pixels, width in (
+        (np.zeros((1, 2**22 + 1, 3), np.uint8), 1),
+        (np.zeros((1, 1, 3), np.uint8), 2**22 + 1),
+        (np.zeros((2, 2, 3), np.uint16), 1),
+    ):
+        task = ScaleCrop(pixels, np.float32(1), width, 1, slice(0, 1), slice(0, 1), False, None, out)
+        assert not in_c(task)
+    assert not scale_crop(np.zeros((2, 2, 3), np.uint16), 1, 1, 0, 0, 1, 1).any()
+
+
+def test_other_threads_run_while_the_c_code_does() -> None:
+    """ctypes lets go of the interpreter: a thread that only counts gets on meanwhile."""
+    pixels = np.zeros((2000, 2000, 3), dtype=np.uint8)
+    out = np.empty((3, 1000, 1000), dtype=np.float32)
+    task = ScaleCrop(pixels, np.float32(1), 1000, 1000, slice(0, 1000), slice(0, 1000), False, None, out)
+    if not in_c(task):
+        pytest.skip("not built: python setup.py build_ext --inplace")
+    main_thread_runs = threading.Event()
+    seen_after: list[int] = []
+
+    def scale_until_seen() -> None:
+        for count in range(1000):
+            in_c(task)
+            if main_thread_runs.is_set():
+                seen_after.append(count)
+                break
+
+    switch = sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(600)  # seconds: nobody is made to let go of the interpreter
+        thread = threading.Thread(target=scale_until_seen)
+        thread.start()
+        main_thread_runs.set()
+        thread.join()
+    finally:
+        sys.setswitchinterval(switch)
+    assert seen_after
 
 
 def test_scale_crop_of_real_pictures_at_the_sizes_of_training(golden: Path) -> None:
