@@ -1,7 +1,7 @@
-"""The C code of scaling (_scaling.c), where it was built: `python setup.py build_ext --inplace`, or pip with a compiler.
+"""The C code of scaling (_scaling.c), where it was built: `python setup.py build_ext --inplace`, or pip and a compiler.
 
-It is called through ctypes, which lets other threads run meanwhile. Without it scaling.py computes the same bits in NumPy,
-several times slower.
+It is called through ctypes, which lets other threads run meanwhile. Without it scaling.py computes the same bits in
+NumPy, several times slower.
 """
 
 import ctypes
