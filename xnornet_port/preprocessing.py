@@ -122,9 +122,7 @@ class _Picture:
     fault: str | None
 
 
-def _load(
-    path: bytes, image_size: int, scaling_factor: float, stream: RandomStream, workspace: Workspace
-) -> _Picture:
+def _load(path: bytes, image_size: int, scaling_factor: float, stream: RandomStream, workspace: Workspace) -> _Picture:
     """loadImage but for the scaling itself: the shorter side becomes image_size, fractions are cut off."""
     try:
         pixels = image.decode(os.fsdecode(path), workspace.memory)
