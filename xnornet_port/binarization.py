@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-__all__ = ["Binarizer", "binary_convolutions", "has_binary_weights", "has_mean_centred_weights"]
+__all__ = ["Binarizer", "binary_convolutions", "filter_scales", "has_binary_weights", "has_mean_centred_weights"]
 
 # Filters are worked on a few at a time, so that the steps of one pass find them in the processor's cache.
 _CHUNK_ELEMENTS = 1 << 17
@@ -96,6 +96,11 @@ def binary_convolutions(network: nn.Module) -> list[nn.Conv2d]:
     """All 2-d convolutions but the first and the last, in the network's order."""
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     return convolutions[1:-1]
+
+
+def filter_scales(weight: torch.Tensor) -> torch.Tensor:
+    """alpha (O) of latent weights (O, I, kH, kW), to the bit what `Binarizer` multiplies their signs by."""
+    return torch.cat([_mean_magnitude(part.abs()) for part in _chunks(weight.detach())])
 
 
 def has_binary_weights(network: nn.Module) -> bool:

@@ -1,0 +1,138 @@
+"""From a trained network to one with packed binary layers: which layers, with which weights, folded how far."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from xnornet_port.binarization import binary_convolutions, filter_scales, has_binary_weights
+from xnornet_port.errors import XnorNetError
+from xnornet_port.folding import Tail, foldable_tail, integer_thresholds
+from xnornet_port.kernels import Geometry, pack_weights
+from xnornet_port.layers import BinActiveZ
+from xnornet_port.xnor_layers import BinaryWeightConvolution, XnorConvolution
+
+__all__ = ["packed_network"]
+
+
+def packed_network(network: nn.Module) -> nn.Module:
+    """A copy of the network in evaluation mode whose binary convolutions are packed; `network` stays as it is.
+
+    Binary are all 2-d convolutions but the first and the last (`binary_convolutions`). Behind a BinActiveZ they become
+    `XnorConvolution`, elsewhere `BinaryWeightConvolution`. Inside Sequentials, however nested, what leads from one
+    XnorConvolution to the next is folded into thresholds; in other containers (tables, graphs, modules of one's own)
+    each Sequential is folded for itself. Raises XnorNetError for a convolution that cannot be packed.
+    """
+    convolutions = binary_convolutions(network)
+    places = {id(module): name for name, module in network.named_modules()}
+    is_binary = has_binary_weights(network)
+    return _Packing({id(c): places[id(c)] for c in convolutions}, is_binary).packed(network).eval()
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """The binary convolutions by identity, with their names, and whether they hold alpha sign(W) already."""
+
+    places: dict[int, str]
+    is_binary: bool
+
+    def packed(self, module: nn.Module) -> nn.Module:
+        """A packed copy of any module."""
+        if id(module) in self.places and isinstance(module, nn.Conv2d):
+            return self._binary_weights(module)
+        if type(module) is nn.Sequential:
+            return nn.Sequential(*self._sequence(_flattened(module)))
+        if not any(id(inner) in self.places for inner in module.modules()):
+            return _frozen_copy(module)
+        outer = copy.copy(module)
+        outer._parameters = {name: copy.deepcopy(value) for name, value in module._parameters.items()}
+        outer._buffers = {name: copy.deepcopy(value) for name, value in module._buffers.items()}
+        outer._modules = {name: child and self.packed(child) for name, child in module._modules.items()}
+        return outer
+
+    def _sequence(self, modules: Sequence[nn.Module]) -> list[nn.Module]:
+        """Packed copies of modules that run one after the other."""
+        packed: list[nn.Module] = []
+        position = 0
+        while position < len(modules):
+            if not self._starts_block(modules, position):
+                packed.append(self.packed(modules[position]))
+                position += 1
+                continue
+            convolution = modules[position + 1]
+            end, tail = self._tail(modules, position + 2)
+            packed.append(self._xnor(convolution, tail))
+            position = end
+        return packed
+
+    def _starts_block(self, modules: Sequence[nn.Module], position: int) -> bool:
+        """Whether a sign and a binary convolution that the kernels take stand here."""
+        if position + 1 >= len(modules) or not isinstance(modules[position], BinActiveZ):
+            return False
+        convolution = modules[position + 1]
+        return isinstance(convolution, nn.Conv2d) and id(convolution) in self.places and convolution.groups == 1
+
+    def _tail(self, modules: Sequence[nn.Module], start: int) -> tuple[int, Tail | None]:
+        """What leads from a convolution to the next block's sign, and where that is; None where it does not fold."""
+        for end in range(start, len(modules)):
+            if self._starts_block(modules, end):
+                tail = foldable_tail(modules[start:end])
+                return (start, None) if tail is None else (end, tail)
+        return start, None
+
+    def _xnor(self, convolution: nn.Module, tail: Tail | None) -> XnorConvolution:
+        place, geometry = self.places[id(convolution)], _geometry(convolution, self.places[id(convolution)])
+        weight, alpha, bias = self._weights(convolution)
+        try:
+            packed = replace(pack_weights(weight, bias), alpha=alpha)
+        except XnorNetError as error:
+            raise XnorNetError(f"{place}: {error}") from error
+        if tail is None:
+            return XnorConvolution(packed, geometry, place)
+        modules = [_frozen_copy(module) for module in tail.modules]
+        thresholds = integer_thresholds(modules, alpha, packed.bias, weight[0].numel(), place)
+        return XnorConvolution(packed, geometry, place, thresholds, tail.pooling)
+
+    def _binary_weights(self, convolution: nn.Conv2d) -> BinaryWeightConvolution:
+        place = self.places[id(convolution)]
+        weight, alpha, bias = self._weights(convolution)
+        return BinaryWeightConvolution.pack(
+            weight, alpha, bias, _geometry(convolution, place), convolution.groups, place
+        )
+
+    def _weights(self, convolution: nn.Module) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Weight, alpha (O) and bias on the CPU; alpha to the bit that of the float network with binary weights."""
+        weight, bias = convolution.weight.detach().cpu(), convolution.bias
+        place = self.places[id(convolution)]
+        if weight.dtype != torch.float32 or not bool(torch.isfinite(weight).all()):
+            raise XnorNetError(f"{place}: only finite float32 weights are packed, found {weight.dtype} or nan")
+        magnitude = weight.abs().flatten(1)
+        alpha = magnitude.amax(dim=1) if self.is_binary else filter_scales(weight)
+        return weight, alpha, None if bias is None else bias.detach().cpu().clone()
+
+
+def _geometry(convolution: nn.Module, place: str) -> Geometry:
+    if isinstance(convolution.padding, str) or convolution.padding_mode != "zeros":
+        raise XnorNetError(f"{place}: only zero padding given in numbers is packed, found {convolution}")
+    return Geometry.of(convolution.stride, convolution.padding, convolution.dilation)
+
+
+def _flattened(sequence: nn.Module) -> list[nn.Module]:
+    """The modules of a Sequential and of the Sequentials in it, in the order in which they run."""
+    return [
+        inner
+        for module in sequence.children()
+        for inner in (_flattened(module) if type(module) is nn.Sequential else [module])
+    ]
+
+
+def _frozen_copy(module: nn.Module) -> nn.Module:
+    """A copy on the CPU, in evaluation mode and without gradients."""
+    frozen = copy.deepcopy(module).cpu().eval().requires_grad_(False)
+    for parameter in frozen.parameters():
+        parameter.grad = None
+    return frozen

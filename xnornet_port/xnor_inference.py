@@ -1,0 +1,105 @@
+"""A trained network whose binary layers run on packed bits: XnorModel.
+
+model = XnorModel.from_model(load_model("alexnet_XNOR.t7"))
+log_probabilities = model(pictures)                         # (N, 3, 224, 224) float32 on the CPU
+model.save("alexnet_XNOR.xnor.safetensors")                 # 24 MB in place of 250
+model = XnorModel.load("alexnet_XNOR.xnor.safetensors")     # no float weight of a binary layer ever exists
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import nn
+
+from xnornet_port.binarization import binary_convolutions, has_binary_weights, has_mean_centred_weights
+from xnornet_port.errors import XnorNetError
+from xnornet_port.kernels import load_backend
+from xnornet_port.layers import BinActiveZ
+from xnornet_port.packed_file import read_packed, write_packed
+from xnornet_port.xnor_conversion import packed_network
+from xnornet_port.xnor_layers import BinaryWeightConvolution, XnorConvolution, binary_layers
+
+__all__ = ["XnorModel"]
+
+
+class XnorModel(nn.Module):
+    """A network for testing and use, not for training: binary layers on packed bits, first and last layer in float.
+
+    Its buffers are the packed words, so that state_dict and .to(device) work; on a GPU the backend is "cuda".
+    """
+
+    def __init__(self, network: nn.Module, backend: str = "cpu"):
+        """`network` as `packed_network` makes it; use `from_model` or `load`."""
+        super().__init__()
+        self.network = network.requires_grad_(False)
+        self.use_backend(backend)
+        self.eval()
+
+    @classmethod
+    def from_model(cls, model: nn.Module, backend: str = "cpu", binary_weights: bool = False) -> Self:
+        """Pack a trained network; it stays as it is.
+
+        Its weights are latent (then alpha sign(W) is packed, what -testOnly tests) or binary already. A network without
+        binary inputs is packed as a Binary-Weight-Network where its weights are binary or mean-centred, the mark of
+        training with -binaryWeight, or where `binary_weights` says so. Raises XnorNetError for any other network, and
+        where a layer cannot be packed.
+        """
+        convolutions = binary_convolutions(model)
+        if not convolutions:
+            raise XnorNetError(
+                "the network has no binary layer: all 2-d convolutions but the first and the last are binary"
+            )
+        has_binary_inputs = any(isinstance(module, BinActiveZ) for module in model.modules())
+        is_marked = has_binary_inputs or binary_weights or has_binary_weights(model) or has_mean_centred_weights(model)
+        if not is_marked:
+            raise XnorNetError(
+                "the network has no binary inputs, and its weights bear no mark of training with -binaryWeight: packed, "
+                "it would be another network; give -binaryWeight (binary_weights=True) if it was trained so"
+            )
+        return cls(packed_network(model), backend)
+
+    @classmethod
+    def load(cls, path: str | Path, backend: str = "cpu") -> Self:
+        """A packed file (`save`, or cache_tools convert). XnorNetError names the file and what is wrong with it."""
+        return cls(read_packed(path), backend)
+
+    def save(self, path: str | Path, source: str = "") -> None:
+        """Write a packed file (safetensors); `source` says in it where the network came from."""
+        write_packed(self.network, path, source)
+
+    def use_backend(self, backend: str) -> None:
+        """Compute with "cpu", "cuda" or "reference" from now on. XnorNetError where it is not to be had."""
+        load_backend(backend)
+        self.backend = backend
+        for layer in self.binary_layers:
+            if isinstance(layer, XnorConvolution):
+                layer.backend = backend
+
+    @property
+    def binary_layers(self) -> list[XnorConvolution | BinaryWeightConvolution]:
+        """The packed layers in the network's order."""
+        return binary_layers(self.network)
+
+    @property
+    def has_binary_inputs(self) -> bool:
+        """Whether any layer runs on the XNOR kernels."""
+        return any(isinstance(layer, XnorConvolution) for layer in self.binary_layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """What the float network gives for x (N, C, H, W), float32."""
+        if x.dim() != 4 or x.dtype != torch.float32:
+            raise XnorNetError(f"a packed network takes float32 (N, C, H, W), found {x.dtype} {tuple(x.shape)}")
+        with torch.no_grad():
+            result: torch.Tensor = self.network(x)
+        return result
+
+    def train(self, mode: bool = True) -> Self:
+        """Evaluation only: XnorNetError for mode=True."""
+        if mode:
+            raise XnorNetError(
+                "a packed network cannot be trained: it has no real-valued weights; train the network it was made of"
+            )
+        return super().train(False)

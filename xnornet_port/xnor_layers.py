@@ -1,0 +1,363 @@
+"""The layers of a packed network: binary convolutions whose weights are bits.
+
+`XnorConvolution` has binary inputs and runs on the kernels; `BinaryWeightConvolution` has real inputs (a Binary-Weight-
+Network) and unpacks its weights whenever it is run. Both are written and read like modules of a .t7 file, under class
+names of their own, which is what packed files are made of.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+import lua_compat
+from lua_compat.nn import register
+from lua_compat.nn.fields import Fields
+from lua_compat.nn.network_writer import FieldWriter
+from xnornet_port.errors import XnorNetError
+from xnornet_port.kernels import (
+    Geometry,
+    PackedInput,
+    PackedWeights,
+    Pooling,
+    Thresholds,
+    xnor_conv2d,
+    xnor_sign,
+)
+from xnornet_port.kernels.packing import n_words
+
+__all__ = ["BinaryWeightConvolution", "XnorConvolution", "binary_layers"]
+
+Pair = tuple[int, int]
+# Weights that a BinaryWeightConvolution unpacks at a time: 16 MB of float32.
+_UNPACKED_AT_ONCE = 1 << 22
+
+
+@register("xnornet.XnorConvolution")
+class XnorConvolution(nn.Module):
+    """Convolution of sign(x) with alpha sign(W), plus bias, on packed bits (XNOR-Net paper, section 3.2).
+
+    x is real (N, I, H, W) or a `PackedInput`. Without thresholds the result is real (N, O, H', W'); with them the
+    pooled, normalised and signed result as a `PackedInput` for the next XnorConvolution. `place` is the name of the
+    convolution in the network it was made of.
+    """
+
+    signs: torch.Tensor  # int64 (O, kH, kW, words)
+    nonzero: torch.Tensor | None
+    alpha: torch.Tensor  # float32 (O)
+    bias: torch.Tensor | None
+    positive_from: torch.Tensor | None  # int32 (O), as the next
+    negative_to: torch.Tensor | None
+    descending: torch.Tensor | None  # bool (O)
+
+    def __init__(
+        self,
+        packed: PackedWeights,
+        geometry: Geometry,
+        place: str,
+        thresholds: Thresholds | None = None,
+        pooling: Pooling | None = None,
+        backend: str = "cpu",
+    ):
+        super().__init__()
+        self.in_channels = packed.in_channels
+        self.geometry = geometry
+        self.pooling = pooling
+        self.place = place
+        self.backend = backend
+        self.register_buffer("signs", packed.signs)
+        self.register_buffer("nonzero", packed.nonzero)
+        self.register_buffer("alpha", packed.alpha)
+        self.register_buffer("bias", packed.bias)
+        self.register_buffer("positive_from", thresholds.positive_from if thresholds else None)
+        self.register_buffer("negative_to", thresholds.negative_to if thresholds else None)
+        self.register_buffer("descending", thresholds.descending if thresholds else None)
+        self._current: tuple[object, PackedWeights] | None = None
+
+    @property
+    def out_channels(self) -> int:
+        return int(self.signs.shape[0])
+
+    @property
+    def kernel_size(self) -> Pair:
+        return int(self.signs.shape[1]), int(self.signs.shape[2])
+
+    @property
+    def n_weights(self) -> int:
+        """Binary weights, without the padding of the words."""
+        return self.out_channels * self.in_channels * self.kernel_size[0] * self.kernel_size[1]
+
+    @property
+    def thresholds(self) -> Thresholds | None:
+        if self.positive_from is None or self.negative_to is None or self.descending is None:
+            return None
+        return Thresholds(self.positive_from, self.negative_to, self.descending)
+
+    @property
+    def packed(self) -> PackedWeights:
+        """The buffers as the kernels take them; the same object until a buffer changes, so that they prepare it once."""
+        buffers = [buffer for buffer in (self.signs, self.nonzero, self.alpha, self.bias) if buffer is not None]
+        state = tuple((buffer.data_ptr(), buffer._version) for buffer in buffers)
+        if self._current is None or self._current[0] != state:
+            self._current = (state, PackedWeights(self.signs, self.nonzero, self.alpha, self.bias, self.in_channels))
+        return self._current[1]
+
+    def forward(self, x: torch.Tensor | PackedInput) -> torch.Tensor | PackedInput:
+        if self.alpha.dtype != torch.float32:
+            raise XnorNetError(f"{self.place}: packed layers compute in float32, not {self.alpha.dtype}")
+        thresholds, geometry = self.thresholds, self.geometry
+        sizes = (geometry.stride, geometry.padding, geometry.dilation)
+        if thresholds is None:
+            return xnor_conv2d(x, self.packed, *sizes, backend=self.backend)
+        return xnor_sign(x, self.packed, thresholds, *sizes, pooling=self.pooling, backend=self.backend)
+
+    def unpacked(self) -> torch.Tensor:
+        """sign(W) as float32 (O, I, kH, kW)."""
+        return _signs_of(self.signs.view(torch.uint8), self.nonzero, self.in_channels).permute(0, 3, 1, 2)
+
+    def extra_repr(self) -> str:
+        ending = ", to bits" if self.positive_from is not None else ""
+        pooling = f", pooling={self.pooling.kernel}" if self.pooling else ""
+        sizes = f"kernel_size={self.kernel_size}, stride={self.geometry.stride}, padding={self.geometry.padding}"
+        return f"{self.in_channels}, {self.out_channels}, {sizes}{pooling}{ending}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_current": None}  # what a backend has prepared is not copied
+
+    def to_t7(self, out: FieldWriter) -> dict[str, object]:
+        pooling = self.pooling
+        return {
+            "nInputPlane": self.in_channels,
+            "nOutputPlane": self.out_channels,
+            **_pair_fields("k", self.kernel_size),
+            **_geometry_fields(self.geometry),
+            **({} if pooling is None else _pair_fields("poolK", pooling.kernel)),
+            **({} if pooling is None else _pair_fields("poolD", pooling.stride)),
+            **({} if pooling is None else _pair_fields("poolPad", pooling.padding)),
+            "poolCeil": None if pooling is None else pooling.ceil_mode,
+            "place": self.place,
+            **{name: _array(buffer) for name, buffer in self.named_buffers()},
+        }
+
+    @classmethod
+    def from_t7(cls, fields: Fields) -> XnorConvolution:
+        n_inputs, n_outputs, kernel = _sizes(fields)
+        words = (n_outputs, *kernel, n_words(n_inputs))
+        packed = PackedWeights(
+            signs=_tensor(fields, "signs", words, np.int64),
+            nonzero=_tensor(fields, "nonzero", words, np.int64) if "nonzero" in fields else None,
+            alpha=_tensor(fields, "alpha", (n_outputs,), np.float32),
+            bias=_tensor(fields, "bias", (n_outputs,), np.float32) if "bias" in fields else None,
+            in_channels=n_inputs,
+        )
+        thresholds = None
+        if "positive_from" in fields:
+            thresholds = Thresholds(
+                _tensor(fields, "positive_from", (n_outputs,), np.int32),
+                _tensor(fields, "negative_to", (n_outputs,), np.int32),
+                _tensor(fields, "descending", (n_outputs,), np.uint8).bool(),
+            )
+        pooling = _pooling(fields) if "poolKH" in fields else None
+        if pooling is not None and thresholds is None:
+            raise fields.error("it pools, but has no thresholds (positive_from)")
+        return cls(packed, _geometry(fields), fields.string("place"), thresholds, pooling)
+
+
+@register("xnornet.BinaryWeightConvolution")
+class BinaryWeightConvolution(nn.Module):
+    """Convolution of real x with alpha sign(W), plus bias: the weights are bits, 32 times smaller (BWN).
+
+    They are unpacked on every call, at most 16 MB at a time, and forgotten again: the price of a call is written in
+    docs/packed.md. The unpacked weights are those of the float network to the bit.
+    """
+
+    signs: torch.Tensor  # uint8 (O, ceil(I/groups kH kW / 8)), bit 1 where negative, in the order of the weights
+    nonzero: torch.Tensor | None
+    alpha: torch.Tensor  # float32 (O)
+    bias: torch.Tensor | None
+
+    def __init__(
+        self,
+        signs: torch.Tensor,
+        nonzero: torch.Tensor | None,
+        alpha: torch.Tensor,
+        bias: torch.Tensor | None,
+        filter_shape: tuple[int, int, int],
+        geometry: Geometry,
+        groups: int,
+        place: str,
+    ):
+        super().__init__()
+        self.filter_shape = filter_shape
+        self.geometry = geometry
+        self.groups = groups
+        self.place = place
+        self.register_buffer("signs", signs)
+        self.register_buffer("nonzero", nonzero)
+        self.register_buffer("alpha", alpha)
+        self.register_buffer("bias", bias)
+
+    @classmethod
+    def pack(
+        cls, weight: torch.Tensor, alpha: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int,
+        place: str,
+    ) -> BinaryWeightConvolution:  # fmt: skip
+        """weight (O, I/groups, kH, kW) of any scale, alpha (O)."""
+        flat = weight.detach().flatten(1).numpy()
+        zeros = bool((flat == 0).any())
+        return cls(
+            _packed_bits(flat < 0), _packed_bits(flat != 0) if zeros else None, alpha, bias,
+            (weight.shape[1], weight.shape[2], weight.shape[3]), geometry, groups, place,
+        )  # fmt: skip
+
+    @property
+    def in_channels(self) -> int:
+        return self.filter_shape[0] * self.groups
+
+    @property
+    def out_channels(self) -> int:
+        return int(self.signs.shape[0])
+
+    @property
+    def kernel_size(self) -> Pair:
+        return self.filter_shape[1], self.filter_shape[2]
+
+    @property
+    def n_weights(self) -> int:
+        """Binary weights."""
+        return self.out_channels * prod(self.filter_shape)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        step = max(1, _UNPACKED_AT_ONCE // prod(self.filter_shape)) if self.groups == 1 else self.out_channels
+        if step >= self.out_channels:
+            return self._convolved(x, slice(None))
+        starts = range(0, self.out_channels, step)
+        return torch.cat([self._convolved(x, slice(start, start + step)) for start in starts], dim=-3)
+
+    def unpacked(self, filters: slice = slice(None)) -> torch.Tensor:
+        """sign(W) as float32 (O, I/groups, kH, kW), of some filters."""
+        nonzero = None if self.nonzero is None else self.nonzero[filters]
+        flat = _signs_of(self.signs[filters], nonzero, prod(self.filter_shape))
+        return flat.view(-1, *self.filter_shape)
+
+    def _convolved(self, x: torch.Tensor, filters: slice) -> torch.Tensor:
+        weight = self.unpacked(filters).mul_(self.alpha[filters].view(-1, 1, 1, 1))
+        bias = None if self.bias is None else self.bias[filters]
+        geometry = self.geometry
+        return functional.conv2d(
+            x, weight, bias, geometry.stride, geometry.padding, geometry.dilation, self.groups
+        )  # as nn.Conv2d calls it
+
+    def extra_repr(self) -> str:
+        sizes = f"kernel_size={self.kernel_size}, stride={self.geometry.stride}, padding={self.geometry.padding}"
+        return f"{self.in_channels}, {self.out_channels}, {sizes}"
+
+    def to_t7(self, out: FieldWriter) -> dict[str, object]:
+        return {
+            "nInputPlane": self.in_channels,
+            "nOutputPlane": self.out_channels,
+            "groups": self.groups,
+            **_pair_fields("k", self.kernel_size),
+            **_geometry_fields(self.geometry),
+            "place": self.place,
+            **{name: _array(buffer) for name, buffer in self.named_buffers()},
+        }
+
+    @classmethod
+    def from_t7(cls, fields: Fields) -> BinaryWeightConvolution:
+        n_inputs, n_outputs, kernel = _sizes(fields)
+        groups = fields.integer("groups")
+        if groups < 1 or n_inputs % groups or n_outputs % groups:
+            raise fields.error(f"{groups} groups do not divide {n_inputs} input and {n_outputs} output planes")
+        filter_shape = (n_inputs // groups, *kernel)
+        packed_shape = (n_outputs, -(-prod(filter_shape) // 8))
+        return cls(
+            _tensor(fields, "signs", packed_shape, np.uint8),
+            _tensor(fields, "nonzero", packed_shape, np.uint8) if "nonzero" in fields else None,
+            _tensor(fields, "alpha", (n_outputs,), np.float32),
+            _tensor(fields, "bias", (n_outputs,), np.float32) if "bias" in fields else None,
+            filter_shape,
+            _geometry(fields),
+            groups,
+            fields.string("place"),
+        )
+
+
+def binary_layers(network: nn.Module) -> list[XnorConvolution | BinaryWeightConvolution]:
+    """The packed layers of a network in its order."""
+    return [module for module in network.modules() if isinstance(module, XnorConvolution | BinaryWeightConvolution)]
+
+
+def _packed_bits(bits: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.packbits(bits, axis=-1, bitorder="little"))
+
+
+def _signs_of(signs: torch.Tensor, nonzero: torch.Tensor | None, n: int) -> torch.Tensor:
+    """Bytes (..., ceil(n/8) or more) of bits, 1 where negative, to float32 (..., n) of +1, -1 and 0."""
+    values = _looked_up(signs, 1.0, -1.0)
+    if nonzero is not None:
+        values *= _looked_up(nonzero.view(torch.uint8), 0.0, 1.0)
+    return values[..., :n]
+
+
+def _looked_up(packed: torch.Tensor, for_0: float, for_1: float) -> torch.Tensor:
+    """(..., bytes) to (..., 8 bytes) numbers, one for each bit, the lowest first. A table is the quickest way."""
+    places = torch.arange(8, device=packed.device)
+    bits = (torch.arange(256, device=packed.device).view(-1, 1) >> places) & 1
+    table = torch.where(bits == 1, for_1, for_0).to(torch.float32)
+    return functional.embedding(packed.to(torch.int32), table).flatten(-2)
+
+
+def _pair_fields(prefix: str, pair: Pair) -> dict[str, int]:
+    return {f"{prefix}H": pair[0], f"{prefix}W": pair[1]}
+
+
+def _geometry_fields(geometry: Geometry) -> dict[str, int]:
+    pairs = {"d": geometry.stride, "pad": geometry.padding, "dilation": geometry.dilation}
+    return {name: size for prefix, pair in pairs.items() for name, size in _pair_fields(prefix, pair).items()}
+
+
+def _array(buffer: torch.Tensor) -> np.ndarray:
+    return lua_compat.tensor(buffer.detach().cpu().numpy())
+
+
+def _sizes(fields: Fields) -> tuple[int, int, Pair]:
+    """Input planes, output planes and kernel, each at least 1."""
+    sizes = [fields.integer(name) for name in ("nInputPlane", "nOutputPlane", "kH", "kW")]
+    if min(sizes) < 1:
+        raise fields.error(f"planes and kernel should be at least 1, found {sizes}")
+    return sizes[0], sizes[1], (sizes[2], sizes[3])
+
+
+def _pair(fields: Fields, prefix: str) -> Pair:
+    return fields.integer(f"{prefix}H"), fields.integer(f"{prefix}W")
+
+
+def _geometry(fields: Fields) -> Geometry:
+    try:
+        return Geometry.of(_pair(fields, "d"), _pair(fields, "pad"), _pair(fields, "dilation"))
+    except XnorNetError as error:
+        raise fields.error(str(error)) from error
+
+
+def _pooling(fields: Fields) -> Pooling:
+    ceil_mode = fields.boolean("poolCeil", default=False)
+    try:
+        return Pooling(_pair(fields, "poolK"), _pair(fields, "poolD"), _pair(fields, "poolPad"), ceil_mode)
+    except XnorNetError as error:
+        raise fields.error(str(error)) from error
+
+
+def _tensor(fields: Fields, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> torch.Tensor:
+    """A tensor of this shape and type, on the file's own memory."""
+    array = fields.array(name, shape)
+    if array.dtype != dtype:
+        raise fields.error(f"field {name} should hold {np.dtype(dtype)}, found {array.dtype}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise fields.error(f"field {name} holds a number that is not finite")
+    return torch.from_numpy(np.asarray(array).view(np.ndarray))
