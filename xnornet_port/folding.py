@@ -59,8 +59,8 @@ def integer_thresholds(
 ) -> Thresholds:
     """Where the sign of `modules` (alpha dot + bias) changes, for whole numbers dot from -largest to largest.
 
-    alpha, bias: float32 (O) on the CPU as the modules are, alpha >= 0. `place` names the convolution in an XnorNetError, raised where the modules
-    give a number that is not finite.
+    alpha, bias: float32 (O) on the CPU as the modules are, alpha >= 0. Raises XnorNetError, with
+    `place` as the convolution's name, where the modules give a number that is not finite.
     """
     descending = _falling(modules, alpha.shape[0])
     direction = torch.where(descending, -1, 1)

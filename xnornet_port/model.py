@@ -16,6 +16,8 @@ from xnornet_port import layers  # registers nn.BinActiveZ
 from xnornet_port.errors import XnorNetError
 from xnornet_port.initialization import initialize
 from xnornet_port.models import NETWORKS
+from xnornet_port.packed_file import is_packed_file
+from xnornet_port.xnor_inference import XnorModel
 
 __all__ = ["build_model", "check_classes", "check_input", "load_model", "load_parameters", "uses_binary_inputs"]
 
@@ -33,7 +35,12 @@ def build_model(net_type: str, n_classes: int = 1000, dropout: float = 0.5, seed
 
 
 def load_model(path: str | Path) -> nn.Module:
-    """The network of a .t7 file, as `lua_compat.nn.load`; XnorNetError names the file and what is wrong with it."""
+    """The network of a .t7 file, as `lua_compat.nn.load`; of a packed file (.safetensors) an XnorModel.
+
+    XnorNetError names the file and what is wrong with it.
+    """
+    if is_packed_file(path):
+        return XnorModel.load(path)
     try:
         return lua_compat.nn.load(path)
     except LuaCompatError as error:

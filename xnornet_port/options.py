@@ -31,7 +31,7 @@ __all__ = [
 NET_TYPES = ("alexnet", "alexnetxnor")
 OPTIM_TYPES = ("sgd", "adam", "adamax")
 DEVICES = ("auto", "cpu", "cuda")
-BACKENDS = ("cudnn", "cunn", "ccn2", "nn")
+BACKENDS = ("cudnn", "cunn", "ccn2", "nn", "xnor")
 
 PROGRAM = "main.py"
 NO_EFFECT = "no effect, accepted for old command lines"
@@ -54,7 +54,7 @@ ORIGINAL_OPTIONS = (
     Row("manualSeed", 2, "seed of weights, dropout and data"),
     Row("GPU", 1, "which GPU, counted from 1"),
     Row("nGPU", 1, "number of GPUs"),
-    Row("backend", "cudnn", "cudnn, cunn, ccn2 or nn: all the same here"),
+    Row("backend", "cudnn", "cudnn, cunn, ccn2 or nn: all the same here; xnor: -testOnly on packed kernels"),
     Row("nDonkeys", 8, "worker processes that read pictures; 0: none, and the original's random stream"),
     Row("imageSize", 256, "pixels of a picture's shorter side after scaling"),
     Row("cropSize", 224, "pixels of the side of the square cut out for the network"),
@@ -185,6 +185,7 @@ def parse_options(argv: Sequence[str], net_types: Sequence[str] = NET_TYPES, now
     _check_numbers(values)
     _check_choices(values, net_types)
     _check_files(values)
+    _check_packed(values)
     name = cmd.string(str(values["netType"]), values, NOT_IN_NAME)
     return _options(values, str(Path(str(values["cache"])) / name / os_date(when=now).replace(" ", "")))
 
@@ -315,3 +316,14 @@ def _check_files(values: Mapping[str, OptionValue]) -> None:
             continue
         problem = "this is a folder, expected a .t7 file" if Path(path).is_dir() else "file not found"
         raise XnorNetError(f"-{name} {path}: {problem}")
+
+
+def _check_packed(values: Mapping[str, OptionValue]) -> None:
+    """-backend xnor and packed files are for testing."""
+    is_xnor, retrain = values["backend"] == "xnor", str(values["retrain"])
+    if is_xnor and not values["testOnly"]:
+        raise XnorNetError("-backend xnor: packed kernels only test: add -testOnly (training needs real weights)")
+    if is_xnor and values["latentWeights"]:
+        raise XnorNetError("-backend xnor -latentWeights: packed kernels have binary weights; leave one of the two out")
+    if retrain.endswith(".safetensors") and not is_xnor:
+        raise XnorNetError(f"-retrain {retrain}: a packed network is only tested; add -testOnly -backend xnor")

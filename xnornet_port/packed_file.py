@@ -7,8 +7,8 @@
                           {"table": [[1, {"object": 2}], ...]},
                           {"class": "xnornet.XnorConvolution", "fields": {"signs": {"tensor": "..."}, "dH": 1, ...}}]}
 
-The objects are those of a .t7 file (object 0 is the network), so that every class of `lua_compat.nn` can be in it and each
-field is checked where it is read. Nothing in a file is ever executed.
+The objects are those of a .t7 file (object 0 is the network), so that every class of `lua_compat.nn` can be in it and
+each field is checked where it is read. Nothing in a file is ever executed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from torch import nn
 
 import lua_compat
 import xnornet_port.layers  # noqa: F401  registers nn.BinActiveZ
-
 from lua_compat.atomic_file import replace_file
 from lua_compat.errors import LuaCompatError
 from lua_compat.nn import from_torch, to_torch
@@ -156,7 +155,7 @@ def _is_left_out(key: object) -> bool:
 
 
 def _objects(description: object, tensors: dict[str, np.ndarray]) -> tuple[TorchObject, set[str]]:
-    """The objects of the metadata with their tensors: the first one, and the names used. ValueError says what is wrong."""
+    """The first object of the metadata, with its tensors, and the names used. ValueError says what is wrong."""
     entries = description.get("objects") if isinstance(description, dict) else None
     if not isinstance(entries, list) or not entries:
         raise ValueError("its metadata lists no objects")

@@ -22,6 +22,7 @@ from xnornet_port.interrupt import StopRequest, stop_on_signals
 from xnornet_port.metadata import check_data_folder
 from xnornet_port.model import build_model, check_classes, check_input, load_model, load_parameters
 from xnornet_port.options import Options
+from xnornet_port.packed_test import packed_for_test
 from xnornet_port.passes import Training, test_pass
 from xnornet_port.record import add_resumption, write_record
 from xnornet_port.report import Report
@@ -196,7 +197,10 @@ def _test_only(
     report: Report,
     should_stop: StopRequest,
 ) -> int:
-    binarizes = binarizes_for_test(network, options.binary_weight, options.latent_weights, report.warn)
-    binarizer = Binarizer(network) if binarizes else None
+    binarizer = None
+    if options.backend == "xnor":
+        network = packed_for_test(network, device, options.binary_weight, report.say)
+    elif binarizes_for_test(network, options.binary_weight, options.latent_weights, report.warn):
+        binarizer = Binarizer(network)
     finished = test_pass(options, network, binarizer, device, data, options.epoch_number, report, should_stop)
     return 0 if finished else should_stop.exit_code

@@ -17,6 +17,8 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from xnornet_port.xnor_layers import binary_layers
+
 __all__ = ["SMALL_NETWORK", "convolution_sums"]
 
 SMALL_NETWORK = 1_000_000  # parameters; AlexNet has 58 million
@@ -26,7 +28,9 @@ def convolution_sums(network: nn.Module, device: torch.device) -> AbstractContex
     """A context in which the network is run, forward and backward."""
     if device.type != "cpu":
         return nullcontext()
-    is_small = sum(parameter.numel() for parameter in network.parameters()) <= SMALL_NETWORK
+    n_weights = sum(parameter.numel() for parameter in network.parameters())
+    n_weights += sum(layer.n_weights for layer in binary_layers(network))  # of a packed network
+    is_small = n_weights <= SMALL_NETWORK
     return _unfold_and_multiply() if is_small else _WholeInputAsProduct()
 
 

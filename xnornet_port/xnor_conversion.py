@@ -59,32 +59,33 @@ class _Packing:
         packed: list[nn.Module] = []
         position = 0
         while position < len(modules):
-            if not self._starts_block(modules, position):
+            convolution = self._block_at(modules, position)
+            if convolution is None:
                 packed.append(self.packed(modules[position]))
                 position += 1
-                continue
-            convolution = modules[position + 1]
-            end, tail = self._tail(modules, position + 2)
-            packed.append(self._xnor(convolution, tail))
-            position = end
+            else:
+                position, tail = self._tail(modules, position + 2)
+                packed.append(self._xnor(convolution, tail))
         return packed
 
-    def _starts_block(self, modules: Sequence[nn.Module], position: int) -> bool:
-        """Whether a sign and a binary convolution that the kernels take stand here."""
+    def _block_at(self, modules: Sequence[nn.Module], position: int) -> nn.Conv2d | None:
+        """The binary convolution behind the sign at this position, where there is one and the kernels take it."""
         if position + 1 >= len(modules) or not isinstance(modules[position], BinActiveZ):
-            return False
+            return None
         convolution = modules[position + 1]
-        return isinstance(convolution, nn.Conv2d) and id(convolution) in self.places and convolution.groups == 1
+        if not isinstance(convolution, nn.Conv2d) or id(convolution) not in self.places or convolution.groups != 1:
+            return None
+        return convolution
 
     def _tail(self, modules: Sequence[nn.Module], start: int) -> tuple[int, Tail | None]:
         """What leads from a convolution to the next block's sign, and where that is; None where it does not fold."""
         for end in range(start, len(modules)):
-            if self._starts_block(modules, end):
+            if self._block_at(modules, end) is not None:
                 tail = foldable_tail(modules[start:end])
                 return (start, None) if tail is None else (end, tail)
         return start, None
 
-    def _xnor(self, convolution: nn.Module, tail: Tail | None) -> XnorConvolution:
+    def _xnor(self, convolution: nn.Conv2d, tail: Tail | None) -> XnorConvolution:
         place, geometry = self.places[id(convolution)], _geometry(convolution, self.places[id(convolution)])
         weight, alpha, bias = self._weights(convolution)
         try:
@@ -104,7 +105,7 @@ class _Packing:
             weight, alpha, bias, _geometry(convolution, place), convolution.groups, place
         )
 
-    def _weights(self, convolution: nn.Module) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    def _weights(self, convolution: nn.Conv2d) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Weight, alpha (O) and bias on the CPU; alpha to the bit that of the float network with binary weights."""
         weight, bias = convolution.weight.detach().cpu(), convolution.bias
         place = self.places[id(convolution)]
@@ -115,10 +116,12 @@ class _Packing:
         return weight, alpha, None if bias is None else bias.detach().cpu().clone()
 
 
-def _geometry(convolution: nn.Module, place: str) -> Geometry:
+def _geometry(convolution: nn.Conv2d, place: str) -> Geometry:
     if isinstance(convolution.padding, str) or convolution.padding_mode != "zeros":
         raise XnorNetError(f"{place}: only zero padding given in numbers is packed, found {convolution}")
-    return Geometry.of(convolution.stride, convolution.padding, convolution.dilation)
+    (stride_y, stride_x), (padding_y, padding_x) = convolution.stride, convolution.padding
+    dilation_y, dilation_x = convolution.dilation
+    return Geometry((stride_y, stride_x), (padding_y, padding_x), (dilation_y, dilation_x))
 
 
 def _flattened(sequence: nn.Module) -> list[nn.Module]:

@@ -8,12 +8,15 @@ model = XnorModel.load("alexnet_XNOR.xnor.safetensors")     # no float weight of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 import torch
 from torch import nn
 
+from lua_compat.nn import writes
+from lua_compat.nn.network_writer import FieldWriter
 from xnornet_port.binarization import binary_convolutions, has_binary_weights, has_mean_centred_weights
 from xnornet_port.errors import XnorNetError
 from xnornet_port.kernels import load_backend
@@ -56,8 +59,8 @@ class XnorModel(nn.Module):
         is_marked = has_binary_inputs or binary_weights or has_binary_weights(model) or has_mean_centred_weights(model)
         if not is_marked:
             raise XnorNetError(
-                "the network has no binary inputs, and its weights bear no mark of training with -binaryWeight: packed, "
-                "it would be another network; give -binaryWeight (binary_weights=True) if it was trained so"
+                "the network has no binary inputs, and its weights bear no mark of training with -binaryWeight: "
+                "packed, it would be another network; give -binaryWeight (binary_weights=True) if it was trained so"
             )
         return cls(packed_network(model), backend)
 
@@ -96,6 +99,14 @@ class XnorModel(nn.Module):
             result: torch.Tensor = self.network(x)
         return result
 
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        """.to(device) and the like: on a GPU with the kernels for it, and back."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        is_cuda = any(layer.signs.is_cuda for layer in self.binary_layers)
+        if is_cuda != (self.backend == "cuda"):
+            self.use_backend("cuda" if is_cuda else "cpu")
+        return self
+
     def train(self, mode: bool = True) -> Self:
         """Evaluation only: XnorNetError for mode=True."""
         if mode:
@@ -103,3 +114,10 @@ class XnorModel(nn.Module):
                 "a packed network cannot be trained: it has no real-valued weights; train the network it was made of"
             )
         return super().train(False)
+
+
+@writes(XnorModel, "nn.Sequential")
+def sequential_fields(module: XnorModel, out: FieldWriter) -> dict[str, object]:
+    """Printed, and written, as the Sequential of its layers."""
+    inner = module.network
+    return {"modules": out.children(list(inner) if type(inner) is nn.Sequential else [inner])}

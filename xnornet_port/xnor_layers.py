@@ -100,7 +100,7 @@ class XnorConvolution(nn.Module):
 
     @property
     def packed(self) -> PackedWeights:
-        """The buffers as the kernels take them; the same object until a buffer changes, so that they prepare it once."""
+        """The buffers as the kernels take them: one object until a buffer changes, so that they prepare it once."""
         buffers = [buffer for buffer in (self.signs, self.nonzero, self.alpha, self.bias) if buffer is not None]
         state = tuple((buffer.data_ptr(), buffer._version) for buffer in buffers)
         if self._current is None or self._current[0] != state:
