@@ -141,7 +141,7 @@ class XnorConvolution(nn.Module):
             **({} if pooling is None else _pair_fields("poolPad", pooling.padding)),
             "poolCeil": None if pooling is None else pooling.ceil_mode,
             "place": self.place,
-            **{name: _array(buffer) for name, buffer in self.named_buffers()},
+            **_buffer_fields(self, self.in_channels),
         }
 
     @classmethod
@@ -150,7 +150,7 @@ class XnorConvolution(nn.Module):
         words = (n_outputs, *kernel, n_words(n_inputs))
         packed = PackedWeights(
             signs=_tensor(fields, "signs", words, np.int64),
-            nonzero=_tensor(fields, "nonzero", words, np.int64) if "nonzero" in fields else None,
+            nonzero=_nonzero(fields, words, np.int64, n_inputs),
             alpha=_tensor(fields, "alpha", (n_outputs,), np.float32),
             bias=_tensor(fields, "bias", (n_outputs,), np.float32) if "bias" in fields else None,
             in_channels=n_inputs,
@@ -265,7 +265,7 @@ class BinaryWeightConvolution(nn.Module):
             **_pair_fields("k", self.kernel_size),
             **_geometry_fields(self.geometry),
             "place": self.place,
-            **{name: _array(buffer) for name, buffer in self.named_buffers()},
+            **_buffer_fields(self, prod(self.filter_shape)),
         }
 
     @classmethod
@@ -278,7 +278,7 @@ class BinaryWeightConvolution(nn.Module):
         packed_shape = (n_outputs, -(-prod(filter_shape) // 8))
         return cls(
             _tensor(fields, "signs", packed_shape, np.uint8),
-            _tensor(fields, "nonzero", packed_shape, np.uint8) if "nonzero" in fields else None,
+            _nonzero(fields, packed_shape, np.uint8, prod(filter_shape)),
             _tensor(fields, "alpha", (n_outputs,), np.float32),
             _tensor(fields, "bias", (n_outputs,), np.float32) if "bias" in fields else None,
             filter_shape,
@@ -322,8 +322,39 @@ def _geometry_fields(geometry: Geometry) -> dict[str, int]:
     return {name: size for prefix, pair in pairs.items() for name, size in _pair_fields(prefix, pair).items()}
 
 
-def _array(buffer: torch.Tensor) -> np.ndarray:
-    return lua_compat.tensor(buffer.detach().cpu().numpy())
+def _buffer_fields(layer: nn.Module, n_bits: int) -> dict[str, object]:
+    """The buffers as arrays. A few zeros among the weights are listed in `zeros` in place of the plane `nonzero`."""
+    arrays = {name: np.asarray(buffer.detach().cpu().numpy()) for name, buffer in layer.named_buffers()}
+    nonzero = arrays.get("nonzero")
+    if nonzero is not None:
+        bits = np.unpackbits(nonzero.view(np.uint8), axis=-1, bitorder="little", count=n_bits)
+        zeros = np.flatnonzero(bits == 0)
+        if len(zeros) < bits.size // 64:
+            del arrays["nonzero"]
+            arrays["zeros"] = zeros
+    return {name: lua_compat.tensor(array) for name, array in arrays.items()}
+
+
+def _nonzero(fields: Fields, shape: tuple[int, ...], dtype: type[np.generic], n_bits: int) -> torch.Tensor | None:
+    """The plane of what is not zero, n_bits in each row of `shape`; None where no weight is zero."""
+    if "zeros" not in fields:
+        return _tensor(fields, "nonzero", shape, dtype) if "nonzero" in fields else None
+    rows = prod(shape[:-1])
+    zeros = fields.array("zeros")
+    if (
+        zeros.dtype != np.int64
+        or zeros.ndim != 1
+        or zeros.size == 0
+        or not 0 <= zeros.min() <= zeros.max() < rows * n_bits
+    ):
+        raise fields.error(f"field zeros should list weights, each below {rows * n_bits}")
+    row = np.zeros(shape[-1] * np.dtype(dtype).itemsize, np.uint8)
+    ones = np.packbits(np.ones(n_bits, bool), bitorder="little")
+    row[: len(ones)] = ones
+    plane = np.tile(row, (rows, 1))
+    bit = zeros % n_bits
+    np.bitwise_and.at(plane, (zeros // n_bits, bit // 8), ~(1 << bit % 8).astype(np.uint8))
+    return torch.from_numpy(plane.view(dtype).reshape(shape))
 
 
 def _sizes(fields: Fields) -> tuple[int, int, Pair]:

@@ -92,7 +92,10 @@ def test_numbers_that_are_not_finite_are_refused(field: str, value: float) -> No
 
 
 def test_which_modules_fold() -> None:
-    rising, falling = normalization([1, 0], [0] * 2, [0] * 2, [1] * 2), normalization([1, -1], [0] * 2, [0] * 2, [1] * 2)
+    rising, falling = (
+        normalization([1, 0], [0] * 2, [0] * 2, [1] * 2),
+        normalization([1, -1], [0] * 2, [0] * 2, [1] * 2),
+    )
     tail = foldable_tail([nn.MaxPool2d(3, 2, 1, ceil_mode=True), falling])
     assert tail is not None
     assert (tail.pooling, tail.modules) == (Pooling((3, 3), (2, 2), (1, 1), True), (falling,))

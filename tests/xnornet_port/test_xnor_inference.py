@@ -15,7 +15,7 @@ from lua_compat.nn import SpatialDropout
 from lua_compat.nn.containers import ConcatTable
 from lua_compat.nn.normalization import SpatialBatchNormalization
 from lua_compat.nn.table import CAddTable
-from xnornet_port import XnorModel, cli, load_model
+from xnornet_port import XnorModel, load_model
 from xnornet_port.binarization import Binarizer, binary_convolutions
 from xnornet_port.data import open_data
 from xnornet_port.errors import XnorNetError
@@ -101,7 +101,7 @@ def test_weights_that_are_binary_already(golden: Path, pictures: torch.Tensor) -
 
 
 def exact_numbers(network: nn.Module, seed: int = 1) -> nn.Module:
-    """Weights of +-1/4 and 1/8ths elsewhere: the float path's sums are exact too, so that answers are equal to the bit."""
+    """Weights of +-1/4 and 1/8ths elsewhere: the float path's sums are exact too, so that answers are equal."""
     generator = torch.Generator().manual_seed(seed)
 
     def eighths(tensor: torch.Tensor, low: int, high: int) -> None:
