@@ -206,7 +206,7 @@ def test_options_are_frozen() -> None:
         ("-optimType adm", "-optimType adm: expected one of sgd, adam, adamax; did you mean adam?"),
         ("-device gpu", "-device gpu: expected one of auto, cpu, cuda"),
         ("-device CUDA", "-device CUDA: expected one of auto, cpu, cuda; did you mean cuda?"),
-        ("-backend cudn", "-backend cudn: expected one of cudnn, cunn, ccn2, nn; did you mean cudnn?"),
+        ("-backend cudn", "-backend cudn: expected one of cudnn, cunn, ccn2, nn, xnor; did you mean cudnn?"),
         ("-retrain gone.t7", "-retrain gone.t7: file not found"),
         ("-loadParams gone.t7", "-loadParams gone.t7: file not found"),
         ("-optimState gone.t7", "-optimState gone.t7: file not found"),
@@ -237,6 +237,20 @@ def test_command_lines_that_torch_refuses(text: str, message: str) -> None:
 @pytest.mark.parametrize("backend", ["cudnn", "ccn2", "cunn", "nn"])
 def test_backends(backend: str) -> None:
     assert parse(f"-backend {backend}").backend == backend
+
+
+def test_packed_kernels_only_test(tmp_path: Path) -> None:
+    assert parse("-backend xnor -testOnly").backend == "xnor"
+    packed = tmp_path / "model.xnor.safetensors"
+    packed.touch()
+    for text, problem in (
+        ("-backend xnor", "-backend xnor: packed kernels only test: add -testOnly"),
+        ("-backend xnor -testOnly -latentWeights", "-backend xnor -latentWeights: packed kernels have binary weights"),
+        (f"-retrain {packed}", f"-retrain {packed}: a packed network is only tested; add -testOnly -backend xnor"),
+        (f"-retrain {packed} -testOnly", f"-retrain {packed}: a packed network is only tested; add"),
+    ):
+        with pytest.raises(XnorNetError, match=f"^{re.escape(problem)}"):
+            parse(text)
 
 
 def test_other_networks_can_be_made_known() -> None:
