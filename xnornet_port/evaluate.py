@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from xnornet_port.answers import class_scores
 from xnornet_port.batches import Batch
 from xnornet_port.binarization import Binarizer, has_binary_weights, has_mean_centred_weights
 from xnornet_port.metrics import Scores, ScoreSum, batch_scores
@@ -48,7 +49,7 @@ def evaluate(
     with torch.no_grad(), binarizer.binary_weights() if binarizer else nullcontext():
         for batch in batches:
             labels = torch.from_numpy(batch.labels)
-            outputs = network(torch.from_numpy(batch.inputs).to(device)).view(len(labels), -1)
+            outputs = class_scores(network, torch.from_numpy(batch.inputs).to(device))
             loss = criterion(outputs, labels.to(device)).item()
             scores = batch_scores(loss, outputs.cpu(), labels)
             total.add(scores)

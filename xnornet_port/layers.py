@@ -5,7 +5,7 @@ The constructors leave parameters uninitialised; `initialization.initialize` fil
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -15,12 +15,17 @@ from lua_compat.nn.normalization import SpatialBatchNormalization
 
 __all__ = [
     "BinActiveZ",
+    "average_pooling",
     "batch_normalization",
+    "binary_block",
     "convolution",
+    "linear",
     "max_pooling",
     "relu",
     "sign_with_straight_through",
 ]
+
+Package = Literal["cudnn", "nn"]  # of Torch7: whose class a layer is written as
 
 
 class _SignStraightThrough(torch.autograd.Function):
@@ -49,28 +54,63 @@ class BinActiveZ(nn.Module):
         return sign_with_straight_through(x)
 
 
-def convolution(n_inputs: int, n_outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
-    """A square convolution, cudnn.SpatialConvolution in Torch7. Parameters are not initialised."""
-    layer = nn.Conv2d(n_inputs, n_outputs, kernel, stride, padding, device="meta").to_empty(device="cpu")
-    set_origin(layer, Origin("cudnn.SpatialConvolution"))
+def convolution(
+    n_inputs: int,
+    n_outputs: int,
+    kernel: int,
+    stride: int = 1,
+    padding: int = 0,
+    *,
+    bias: bool = True,
+    package: Package = "cudnn",
+) -> nn.Conv2d:
+    """A square convolution, `package`.SpatialConvolution in Torch7. Parameters are not initialised."""
+    layer = nn.Conv2d(n_inputs, n_outputs, kernel, stride, padding, bias=bias, device="meta").to_empty(device="cpu")
+    set_origin(layer, Origin(f"{package}.SpatialConvolution"))
     return layer
 
 
-def batch_normalization(n_features: int, eps: float) -> SpatialBatchNormalization:
+def linear(n_inputs: int, n_outputs: int) -> nn.Linear:
+    """nn.Linear. Parameters are not initialised."""
+    return nn.Linear(n_inputs, n_outputs, device="meta").to_empty(device="cpu")
+
+
+def batch_normalization(n_features: int, eps: float = 1e-5) -> SpatialBatchNormalization:
     """nn.SpatialBatchNormalization with learned scale and shift and momentum 0.1.
 
-    The original's third argument `false` was meant to switch scale and shift off but stands in the momentum's place.
+    XNOR-Net's third argument `false` was meant to switch scale and shift off but stands in the momentum's place.
     """
     return SpatialBatchNormalization(n_features, eps=eps, momentum=0.1)
 
 
-def relu() -> nn.ReLU:
-    """cudnn.ReLU(true)"""
-    layer = nn.ReLU(inplace=True)
-    set_origin(layer, Origin("cudnn.ReLU"))
+def relu(*, inplace: bool = True, package: Package = "cudnn") -> nn.ReLU:
+    """`package`.ReLU(inplace)"""
+    layer = nn.ReLU(inplace)
+    set_origin(layer, Origin(f"{package}.ReLU"))
     return layer
 
 
-def max_pooling(kernel: int, stride: int) -> nn.MaxPool2d:
-    """nn.SpatialMaxPooling, sizes rounded down."""
-    return nn.MaxPool2d(kernel, stride)
+def max_pooling(kernel: int, stride: int, padding: int = 0, *, ceil: bool = False) -> nn.MaxPool2d:
+    """nn.SpatialMaxPooling, sizes rounded down, or up with `ceil`."""
+    return nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil)
+
+
+def average_pooling(
+    kernel: int, stride: int = 1, padding: int = 0, *, ceil: bool = False, package: Package = "cudnn"
+) -> nn.AvgPool2d:
+    """`package`.SpatialAveragePooling, sizes rounded down, or up with `ceil`; zeros of the padding count."""
+    layer = nn.AvgPool2d(kernel, stride, padding, ceil_mode=ceil)
+    set_origin(layer, Origin(f"{package}.SpatialAveragePooling"))
+    return layer
+
+
+def binary_block(n_inputs: int, n_outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Sequential:
+    """The block of XNOR-Networks: BNorm, BinActiv, BinConv (paper, figure 3; alexnetxnor.lua BinConvolution).
+
+    That its weights are binary is -binaryWeight's doing, see binarization.py.
+    """
+    return nn.Sequential(
+        batch_normalization(n_inputs, eps=1e-4),
+        nn.Sequential(BinActiveZ()),
+        convolution(n_inputs, n_outputs, kernel, stride, padding),
+    )

@@ -13,24 +13,35 @@ import lua_compat.nn
 from lua_compat.errors import LuaCompatError
 from lua_compat.generator import Generator
 from xnornet_port import layers  # registers nn.BinActiveZ
+from xnornet_port.answers import class_scores
 from xnornet_port.errors import XnorNetError
-from xnornet_port.initialization import initialize
-from xnornet_port.models import NETWORKS
+from xnornet_port.models import NETWORKS, NetworkSettings
 from xnornet_port.packed_file import is_packed_file
 from xnornet_port.xnor_inference import XnorModel
 
 __all__ = ["build_model", "check_classes", "check_input", "load_model", "load_parameters", "uses_binary_inputs"]
 
 
-def build_model(net_type: str, n_classes: int = 1000, dropout: float = 0.5, seed: int = 2) -> nn.Sequential:
+def build_model(
+    net_type: str,
+    n_classes: int = 1000,
+    dropout: float = 0.5,
+    seed: int = 2,
+    *,
+    depth: int = 18,
+    shortcut_type: str = "B",
+    dataset: str = "imagenet",
+) -> nn.Sequential:
     """A new network of -netType, its parameters drawn as Torch7 draws them after manualSeed(seed).
 
-    Maps (N, 3, 224, 224) pictures to (N, n_classes) log-probabilities. Raises XnorNetError for an unknown type.
+    Maps (N, 3, 224, 224) pictures to (N, n_classes) log-probabilities; but see `resnet`, whose answers are scores, and
+    `googlenet`, which has two classifiers. `depth`, `shortcut_type` and `dataset` are for residual networks. Raises
+    XnorNetError for an unknown type or depth.
     """
     if net_type not in NETWORKS:
-        raise XnorNetError(f"-netType {net_type}: unknown; available are {', '.join(sorted(NETWORKS))}")
-    network = NETWORKS[net_type](n_classes, dropout)
-    initialize(network, Generator(seed))
+        raise XnorNetError(f"-netType {net_type}: unknown; available are {', '.join(NETWORKS)}")
+    network = NETWORKS[net_type].build(NetworkSettings(n_classes, dropout, depth, shortcut_type, dataset))
+    NETWORKS[net_type].initialize(network, Generator(seed))
     return network
 
 
@@ -89,7 +100,7 @@ def check_input(network: nn.Module, crop_size: int, n_classes: int) -> None:
     network.eval()
     try:
         with torch.no_grad():
-            n_numbers = network(parameter.new_zeros(1, 3, crop_size, crop_size)).numel()
+            n_numbers = class_scores(network, parameter.new_zeros(1, 3, crop_size, crop_size)).numel()
     except (RuntimeError, ValueError) as error:
         raise XnorNetError(
             f"-cropSize {crop_size}: the network cannot take such a picture ({str(error).splitlines()[0]})"
@@ -111,7 +122,7 @@ def _numbers(network: nn.Module) -> list[torch.Tensor]:
     statistics = [
         buffer
         for module in network.modules()
-        if isinstance(module, nn.BatchNorm2d)
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
         for buffer in (module.running_mean, module.running_var)
         if buffer is not None
     ]

@@ -6,6 +6,7 @@ Everything typed is checked here, once, before anything is loaded. Needs neither
 import difflib
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from lua_compat.cmdline import CmdLine, HelpRequested, OptionValue
 from lua_compat.errors import CmdLineError
 from lua_compat.lua_format import os_date, to_string
 from xnornet_port.errors import XnorNetError
+from xnornet_port.models import NETWORKS
+from xnornet_port.models.settings import SHORTCUT_TYPES
 
 __all__ = [
     "NET_TYPES",
@@ -28,7 +31,7 @@ __all__ = [
     "wants_help",
 ]
 
-NET_TYPES = ("alexnet", "alexnetxnor")
+NET_TYPES = tuple(NETWORKS)
 OPTIM_TYPES = ("sgd", "adam", "adamax")
 DEVICES = ("auto", "cpu", "cuda")
 BACKENDS = ("cudnn", "cunn", "ccn2", "nn", "xnor")
@@ -50,7 +53,7 @@ class Row(NamedTuple):
 ORIGINAL_OPTIONS = (
     Row("cache", "./cache/", "folder of the caches, and of a sub-folder per run"),
     Row("data", "./imagenet/imagenet_raw_images/256", "folder with train/CLASS/PICTURE and val/CLASS/PICTURE"),
-    Row("dataset", "imagenet", NO_EFFECT),
+    Row("dataset", "imagenet", "cifar...: residual networks for pictures of 32x32"),
     Row("manualSeed", 2, "seed of weights, dropout and data"),
     Row("GPU", 1, "which GPU, counted from 1"),
     Row("nGPU", 1, "number of GPUs"),
@@ -70,14 +73,22 @@ ORIGINAL_OPTIONS = (
     Row("shareGradInput", True, NO_EFFECT),
     Row("binaryWeight", False, "train and test with binary weights in all but the first and last layer"),
     Row("testOnly", False, "test the network of -retrain, do not train"),
-    Row("netType", "alexnet", "network to build: {net_types}"),
+    Row("netType", "alexnet", "network to build, one of those named above"),
     Row("optimType", "sgd", "sgd, adam or adamax (adam without the gradient factor of 1e9)"),
     Row("retrain", "none", "start from this network (.t7)"),
     Row("loadParams", "none", "build -netType and take the parameters of this network (.t7)"),
     Row("optimState", "none", "go on with this optimiser state (optimState_N.t7)"),
-    Row("depth", 18, NO_EFFECT),
-    Row("shortcutType", "B", NO_EFFECT),
-    Row("dropout", 0.5, "share of channels that dropout zeroes in alexnet"),
+    Row(
+        "depth",
+        18,
+        "layers of resnet, resnetxnor: 18, 34, 50, 101, 152; for pictures of 32x32 6n + 2",
+    ),
+    Row("shortcutType", "B", "ways around the blocks of resnet and resnetxnor: A zeros, B and C convolutions of 1x1"),
+    Row(
+        "dropout",
+        0.5,
+        "share that dropout zeroes: of channels in alexnet, of numbers elsewhere",
+    ),
 )
 
 PORT_OPTIONS = (
@@ -115,7 +126,7 @@ WHOLE_NUMBERS = {
 }
 # Options that are any number from 0 on, and the bound they stay below.
 FRACTIONS = {"scalingFactor": math.inf, "LR": math.inf, "momentum": 1.0, "weightDecay": math.inf, "dropout": 1.0}
-CHOICES = {"optimType": OPTIM_TYPES, "device": DEVICES, "backend": BACKENDS}
+CHOICES = {"shortcutType": SHORTCUT_TYPES, "optimType": OPTIM_TYPES, "device": DEVICES, "backend": BACKENDS}
 FILES = ("retrain", "loadParams", "optimState")
 
 
@@ -125,7 +136,7 @@ class Options:
 
     cache: str  # folder of the cache files and the run folders
     data: str  # folder with train/ and val/
-    dataset: str  # no effect, as in the original
+    dataset: str  # names that begin with cifar: residual networks for pictures of 32x32
     manual_seed: int
     gpu: int  # counted from 1
     n_gpu: int
@@ -150,8 +161,8 @@ class Options:
     retrain: str  # "none" or an existing file, as the next two
     load_params: str
     optim_state: str
-    depth: int  # no effect
-    shortcut_type: str  # no effect
+    depth: int  # of resnet and resnetxnor
+    shortcut_type: str  # one of SHORTCUT_TYPES
     dropout: float  # 0 <= dropout < 1
     device: str  # one of DEVICES
     resume: str  # "none" or the folder of a run
@@ -269,11 +280,14 @@ def _command_line(net_types: Sequence[str]) -> CmdLine:
     cmd.text(f"  python {PROGRAM} -data imagenet -netType alexnetxnor -binaryWeight -optimType adam")
     cmd.text(f"  python {PROGRAM} -data imagenet -retrain alexnet_XNOR.t7 -testOnly")
     cmd.text(f"  python {PROGRAM} -resume cache/alexnetxnor,.../DATE")
+    cmd.text()
+    for line in textwrap.wrap(f"Networks: {' | '.join(net_types)}", width=110, break_long_words=False):
+        cmd.text(line)
     for title, rows in (("Options of the original:", ORIGINAL_OPTIONS), ("Options of this port:", PORT_OPTIONS)):
         cmd.text()
         cmd.text(title)
         for row in rows:
-            cmd.option(f"-{row.name}", row.default, row.help.format(net_types=" | ".join(net_types)))
+            cmd.option(f"-{row.name}", row.default, row.help)
     cmd.text()
     return cmd
 

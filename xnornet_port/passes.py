@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from lua_compat.generator import Generator
-from lua_compat.nn import ClassNLLCriterion
 from lua_compat.optim import SGD, Adam
+from xnornet_port.answers import criterion_of
 from xnornet_port.binarization import Binarizer
 from xnornet_port.data import DataSource
 from xnornet_port.evaluate import evaluate
@@ -84,7 +84,7 @@ def test_pass(
 ) -> bool:
     """One pass over the test set; False when it was stopped."""
     report.epoch_start("validation", epoch)
-    criterion = ClassNLLCriterion().to(device)
+    criterion = criterion_of(network).to(device)
     with report.progress(f"epoch {epoch}: testing", data.n_test):
         evaluation = evaluate(
             network,

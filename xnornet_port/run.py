@@ -11,6 +11,7 @@ from lua_compat.generator import Generator
 from lua_compat.lua_format import table_text
 from lua_compat.module_text import module_text
 from lua_compat.nn import from_torch, set_generator
+from xnornet_port.answers import criterion_of
 from xnornet_port.binarization import Binarizer
 from xnornet_port.checkpoint import latest_epoch, load_optimizer_state, model_path, what_is_saved
 from xnornet_port.data import DataSource, open_data
@@ -136,7 +137,15 @@ def _make_network(options: Options, is_resumed: bool, report: Report) -> nn.Modu
     if options.test_only and options.load_params == "none":
         report.warn("-testOnly without -retrain or -loadParams tests a network of random numbers")
     report.say(f"=> Creating model from file: models/{options.net_type}.lua")
-    network = build_model(options.net_type, options.n_classes, options.dropout, options.manual_seed)
+    network = build_model(
+        options.net_type,
+        options.n_classes,
+        options.dropout,
+        options.manual_seed,
+        depth=options.depth,
+        shortcut_type=options.shortcut_type,
+        dataset=options.dataset,
+    )
     if options.load_params != "none" and not is_resumed:
         load_parameters(network, options.load_params)
     return network
@@ -154,7 +163,7 @@ def _describe(network: nn.Module, options: Options, device: torch.device, report
     report.say("=> Model")
     report.block(module_text(from_torch(network)))
     report.say("=> Criterion")
-    report.block("nn.ClassNLLCriterion")
+    report.block(module_text(from_torch(criterion_of(network))))
     report.say("==> Converting model to CUDA")
     report.block(table_text(options.as_table()))
     report.say(f"Saving everything to: {options.save}")

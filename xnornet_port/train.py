@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from xnornet_port.answers import class_scores
 from xnornet_port.batches import Batch
 from xnornet_port.binarization import Binarizer
 from xnornet_port.metrics import Scores, ScoreSum, batch_scores
@@ -141,7 +142,7 @@ def train_batch(
 def _forward_backward(
     network: nn.Module, criterion: nn.Module, inputs: torch.Tensor, labels: torch.Tensor
 ) -> tuple[float, torch.Tensor]:
-    outputs = network(inputs).view(len(labels), -1)  # Torch7's View drops the batch dimension of a batch of one
+    outputs = class_scores(network, inputs)
     loss = criterion(outputs, labels.to(inputs.device))
     loss.backward()
     return loss.item(), outputs.detach().cpu()

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from lua_compat.generator import Generator
-from lua_compat.nn import ClassNLLCriterion
 from lua_compat.optim import SGD, Adam
+from xnornet_port.answers import criterion_of
 from xnornet_port.binarization import Binarizer
 from xnornet_port.checkpoint import save_epoch, what_is_saved
 from xnornet_port.data import DataSource
@@ -54,7 +54,7 @@ def prepare_training(
     if uses_binary_inputs(network) and not options.binary_weight:
         report.warn("This network has binary inputs; without -binaryWeight its weights are trained real-valued")
     binarizer = Binarizer(network) if options.binary_weight else None
-    criterion = ClassNLLCriterion().to(device)
+    criterion = criterion_of(network).to(device)
     return Training(network, criterion, optimizer, gradient_rule, binarizer, dropout_stream, device)
 
 

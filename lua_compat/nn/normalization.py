@@ -25,22 +25,23 @@ __all__ = [
 class _OneSampleToo(nn.modules.batchnorm._BatchNorm):
     """What Torch7 does with one sample and PyTorch's classes refuse or do otherwise (nn/BatchNormalization.lua).
 
-    In evaluation it needs no batch dimension. In training a batch of one is normalised by the running statistics and
-    leaves them as they are.
+    In evaluation it needs no batch dimension, and gives one; in training too for features alone, for a View drops that
+    dimension of a batch of one (Torch7 then stops). In training a batch of one is normalised by the running statistics
+    and leaves them as they are.
     """
 
     n_dims: int  # of a batch
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.dim() == self.n_dims - 1 and not self.training:
-            return super().forward(x.unsqueeze(0)).squeeze(0)
+        if x.dim() == self.n_dims - 1 and (not self.training or self.n_dims == 2):
+            x = x.unsqueeze(0)
         if self.training and x.dim() == self.n_dims and x.shape[0] == 1:
             return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(x)
 
 
 class BatchNormalization(_OneSampleToo, nn.BatchNorm1d):
-    """nn.BatchNorm1d for (N, C), and (C) in evaluation."""
+    """nn.BatchNorm1d for (N, C), and (C) as a batch of one."""
 
     n_dims = 2
 

@@ -50,14 +50,18 @@ def like_first(other: torch.Tensor, table: Table) -> torch.Tensor:
 
 @register("nn.CAddTable")
 class CAddTable(Layer):
-    """The sum of the tensors of a table."""
+    """The sum of the tensors of a table.
+
+    In place, on the first tensor, only where no gradient is wanted: the layer before it may need its own output for
+    that, as SqueezeNet's ReLU does.
+    """
 
     table_fields = ("gradInput",)
 
     inplace: bool = False
 
     def forward(self, x: Table) -> torch.Tensor:
-        if self.inplace:
+        if self.inplace and not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in x)):
             for other in x[1:]:
                 x[0].add_(like_first(other, x))
             return x[0]

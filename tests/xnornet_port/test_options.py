@@ -201,8 +201,9 @@ def test_options_are_frozen() -> None:
         ("-dropout 1", "-dropout 1: expected a number from 0 on and below 1"),
         ("-weightDecay -0.1", "-weightDecay -0.1: expected a number from 0 on"),
         ("-scalingFactor -0.5", "-scalingFactor -0.5: expected a number from 0 on"),
-        ("-netType Alexnet", "-netType Alexnet: expected one of alexnet, alexnetxnor; did you mean alexnet?"),
-        ("-netType vgg", "-netType vgg: expected one of alexnet, alexnetxnor"),
+        ("-netType Alexnet", f"-netType Alexnet: expected one of {', '.join(NET_TYPES)}; did you mean alexnet?"),
+        ("-netType mine", f"-netType mine: expected one of {', '.join(NET_TYPES)}"),
+        ("-shortcutType D", "-shortcutType D: expected one of A, B, C"),
         ("-optimType adm", "-optimType adm: expected one of sgd, adam, adamax; did you mean adam?"),
         ("-device gpu", "-device gpu: expected one of auto, cpu, cuda"),
         ("-device CUDA", "-device CUDA: expected one of auto, cpu, cuda; did you mean cuda?"),
@@ -254,8 +255,8 @@ def test_packed_kernels_only_test(tmp_path: Path) -> None:
 
 
 def test_other_networks_can_be_made_known() -> None:
-    assert parse_options(["-netType", "vgg"], net_types=[*NET_TYPES, "vgg"]).net_type == "vgg"
-    assert "alexnet | alexnetxnor | vgg [alexnet]" in help_text([*NET_TYPES, "vgg"])
+    assert parse_options(["-netType", "mine"], net_types=[*NET_TYPES, "mine"]).net_type == "mine"
+    assert "Networks: alexnet | alexnetxnor | mine" in help_text(["alexnet", "alexnetxnor", "mine"])
 
 
 def test_net_type_only_names_the_folder_of_a_retrained_network(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ def test_a_new_network_takes_parameters_from_a_file(main: MainRun, golden: Path,
     with torch.no_grad():
         for parameter in fresh.parameters():
             parameter.zero_()
-    monkeypatch.setattr(xnornet_port.run, "build_model", lambda *arguments: fresh)
+    monkeypatch.setattr(xnornet_port.run, "build_model", lambda *arguments, **settings: fresh)
     code, _, _ = main("-testOnly", "-loadParams", golden / "models" / "tiny_bwn.t7", network="")
     assert code == 0
     for ours, theirs in zip(fresh.parameters(), tiny.parameters(), strict=True):

@@ -6,11 +6,12 @@ from torch import nn
 
 from lua_compat.nn import LogSoftMax, SpatialDropout, View
 from xnornet_port.layers import batch_normalization, convolution, max_pooling, relu
+from xnornet_port.models.settings import NetworkSettings
 
 __all__ = ["alexnet"]
 
 
-def alexnet(n_classes: int, dropout: float) -> nn.Sequential:
+def alexnet(settings: NetworkSettings) -> nn.Sequential:
     """(N, 3, 224, 224) pictures to (N, n_classes) log-probabilities; parameters are not initialised."""
     return nn.Sequential(
         _block(3, 96, 11, stride=4, padding=2),  # 224 -> 55
@@ -21,12 +22,12 @@ def alexnet(n_classes: int, dropout: float) -> nn.Sequential:
         _block(384, 384, 3, padding=1),
         _block(384, 256, 3, padding=1),
         max_pooling(3, 2),  #  13 -> 6
-        SpatialDropout(dropout),
+        SpatialDropout(settings.dropout),
         _block(256, 4096, 6),  #   6 -> 1
-        SpatialDropout(dropout),
+        SpatialDropout(settings.dropout),
         _block(4096, 4096, 1),
-        convolution(4096, n_classes, 1),
-        View((n_classes,)),
+        convolution(4096, settings.n_classes, 1),
+        View((settings.n_classes,)),
         LogSoftMax(),
     )
 

@@ -98,11 +98,15 @@ def test_one_module_used_twice_stays_one(golden: Path) -> None:
 
 
 def test_one_picture_without_a_batch_dimension_answers_as_a_batch_of_one(golden: Path) -> None:
-    """Torch7 users call net:forward(picture) in evaluation; in training it is refused, as Torch7 does."""
+    """Torch7 users call net:forward(picture) in evaluation; in training it is refused, as Torch7 does.
+
+    Batch normalisation gives it a batch dimension (nn/BatchNormalization.lua makeBatch; so do the networks of
+    golden/nets.t7 that have nn.BatchNormalization, whose answers are (1, 10) where the others' are (10)).
+    """
     layer = t7nn.load(golden / "models" / "tiny_bwn.t7")[0].eval()
     picture = torch.randn(3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(layer(picture), layer(picture[None])[0])
+        torch.testing.assert_close(layer(picture), layer(picture[None]))
     with pytest.raises(ValueError, match="expected 4D input"):
         layer.train()(picture)
 
