@@ -10,6 +10,7 @@ from torch import nn
 import lua_compat
 from lua_compat.module_text import module_text
 from lua_compat.nn import from_torch
+from lua_compat.nn.normalization import BatchNormalization, SpatialBatchNormalization
 from lua_compat.values import LuaTable, TorchObject
 from xnornet_port import build_model, load_model
 from xnornet_port.binarization import binary_convolutions
@@ -134,3 +135,18 @@ def test_a_network_written_and_read_answers_the_same(golden: Path, tmp_path: Pat
     x = torch.randn(2, 3, 224, 224)
     with torch.no_grad():
         assert torch.equal(load_model(tmp_path / "copy.t7").eval()(x), network(x))
+
+
+def test_statistics_of_features_are_copied_too(tmp_path: Path) -> None:
+    def network() -> nn.Sequential:
+        return nn.Sequential(nn.Linear(2, 3), BatchNormalization(3), SpatialBatchNormalization(3))
+
+    source, target = network(), network()
+    for module in source[1:]:
+        module.running_mean.fill_(7.0)
+        module.running_var.fill_(9.0)
+    lua_compat.save(tmp_path / "source.t7", from_torch(source))
+    load_parameters(target, tmp_path / "source.t7")
+    for module in target[1:]:
+        assert module.running_mean.tolist() == [7.0] * 3
+        assert module.running_var.tolist() == [9.0] * 3

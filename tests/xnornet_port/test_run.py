@@ -102,6 +102,27 @@ def test_the_saved_network_tests_as_the_trained_one(main: MainRun, saved: Callab
     assert figures(out, "TESTING") == figures(again, "TESTING")
 
 
+@pytest.mark.parametrize(("net_type", "criterion"), [("resnet", "CrossEntropyCriterion"), ("resnetxnor", "ClassNLL")])
+def test_a_residual_network_of_our_own_is_trained_saved_and_tested(
+    main: MainRun, saved: Callable[[], Path], net_type: str, criterion: str
+) -> None:
+    """-dataset cifar builds the network for pictures of 32x32; -depth and -shortcutType are its own."""
+    options = ("-dataset", "cifar", "-depth", 8, "-shortcutType", "A", "-imageSize", 40, "-cropSize", 32)
+    code, out, _ = main("-netType", net_type, *options, "-binaryWeight", network="")
+    assert code == 0
+    assert f"=> Criterion\t\nnn.{criterion}" in out
+    model = saved() / "model_1.t7"
+    _, again, _ = main("-binaryWeight", "-testOnly", "-retrain", model, *options, network="")
+    assert figures(out, "TESTING") == figures(again, "TESTING")
+
+
+def test_a_depth_that_cannot_be_is_one_line(main: MainRun) -> None:
+    code, _, errors = main("-netType", "resnet", "-depth", 19, network="")
+    assert code == 1
+    assert errors.startswith("error: -depth 19: expected one of 18, 34, 50, 101, 152")
+    assert errors.count("\n") == 1
+
+
 def figures(out: str, phase: str) -> list[str]:
     """Loss and top-1 of a summary line."""
     line = next(line for line in out.splitlines() if f"[{phase} SUMMARY]" in line)

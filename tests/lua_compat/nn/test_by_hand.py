@@ -455,3 +455,33 @@ def test_inplace_modules_overwrite_their_input() -> None:
     x = T([1.0, 2.0])
     t7nn.to_torch(module("nn.MulConstant", constant_scalar=2, inplace=True))(x)
     assert x.tolist() == [2.0, 4.0]
+
+
+def test_a_sum_in_place_leaves_the_layer_before_it_its_own_output() -> None:
+    """SqueezeNet: relu(x) + y with nn.CAddTable(true). By hand: the gradient of x is 1 where x > 0, whatever y is.
+
+    Torch7 looks for the sum in the ReLU's place and lets the gradient of -1 pass as well (-1 -> 0 + 5 > 0).
+    """
+    x = torch.tensor([[-1.0, 2.0]], requires_grad=True)
+    rectified, other = nn.ReLU()(x), torch.tensor([[5.0, -7.0]])
+    total = t7nn.table.CAddTable(inplace=True)([rectified, other])
+    assert total.tolist() == [[5.0, -5.0]]
+    total.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [[0.0, 1.0]]
+    with torch.no_grad():
+        assert (
+            t7nn.table.CAddTable(inplace=True)([rectified, other]) is rectified
+        )  # in place where no gradient is wanted
+
+
+def test_features_without_a_batch_dimension_are_a_batch_of_one() -> None:
+    """nn.View in front drops the dimension of a batch of one. By hand: (3 - 1) / sqrt(4) = 1, nothing is updated."""
+    layer = t7nn.normalization.BatchNormalization(1, eps=0.0)
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    layer.running_mean.fill_(1.0)
+    layer.running_var.fill_(4.0)
+    for training in (True, False):
+        assert layer.train(training)(torch.tensor([3.0])).tolist() == [[1.0]]
+    assert layer.running_mean.item() == 1.0
