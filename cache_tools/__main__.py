@@ -34,6 +34,7 @@ COMMANDS = {
     "diff": Command("cache_tools.diff", "compare two .t7 files", failure=2),  # 1: they differ, as diff(1) has it
     "convert": Command("cache_tools.convert", "a network to safetensors, PyTorch, ONNX or another .t7"),
     "caches": Command("cache_tools.caches", "check, relocate or build the data caches of a run"),
+    "summary": Command("cache_tools.summary", "what a network costs: bits, memory and work per layer"),
     "plot": Command("cache_tools.plot", "draw the curves of runs from their logs"),
     "prepare": Command("cache_tools.prepare", "ImageNet from its tar files to the folders main.py wants"),
     "demo-data": Command("cache_tools.demo_data", "make a small real data set from handwritten digits"),

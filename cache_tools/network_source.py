@@ -1,0 +1,51 @@
+"""The MODEL of a command: a .t7 file, or the name of a -netType."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from torch import nn
+
+from xnornet_port.binarization import has_binary_weights, has_mean_centred_weights
+from xnornet_port.errors import XnorNetError
+from xnornet_port.evaluate import binarizes_for_test
+from xnornet_port.model import build_model, load_model, uses_binary_inputs
+from xnornet_port.models import NETWORKS
+
+__all__ = ["add_weight_options", "counts_as_binary", "open_network", "wants_binary_weights"]
+
+
+def open_network(name: str, n_classes: int = 1000) -> nn.Module:
+    """Raises XnorNetError for a file that is no network, and for what is neither file nor -netType."""
+    if Path(name).is_file():
+        return load_model(name)
+    if name in NETWORKS:
+        return build_model(name, n_classes)
+    raise XnorNetError(f"{name}: no such file, and no -netType (these are {', '.join(NETWORKS)})")
+
+
+def add_weight_options(parser: argparse.ArgumentParser) -> None:
+    """Declare --binary-weight and --latent-weights, which mean what main.py's options of that name do."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--binary-weight", action="store_true", help="with binary weights in all but two layers")
+    group.add_argument("--latent-weights", action="store_true", help="with an XNOR network's real-valued weights")
+
+
+def wants_binary_weights(network: nn.Module, arguments: argparse.Namespace) -> bool:
+    """As `main.py -testOnly` decides it; where that was not asked for, its line goes to standard error."""
+
+    def say(line: str) -> None:
+        if not arguments.quiet:
+            ours = line.replace("-binaryWeight", "--binary-weight").replace("-latentWeights", "--latent-weights")
+            print(ours, file=sys.stderr)
+
+    return binarizes_for_test(network, arguments.binary_weight, arguments.latent_weights, say)
+
+
+def counts_as_binary(network: nn.Module, arguments: argparse.Namespace) -> bool:
+    """Whether a network is one of binary weights: as the options say, else by the marks that it bears."""
+    if arguments.binary_weight or arguments.latent_weights:
+        return bool(arguments.binary_weight)
+    return uses_binary_inputs(network) or has_binary_weights(network) or has_mean_centred_weights(network)

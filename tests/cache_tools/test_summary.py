@@ -1,0 +1,160 @@
+"""summary against counts worked out by hand, and a made-up measurement."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from cache_tools import summary
+from cache_tools.__main__ import main
+from cache_tools.network_profile import LayerProfile, profile_network, theoretical_speedup
+from cache_tools.speed_measurement import Measurement, measure
+from xnornet_port.kernels import pack_weights
+from xnornet_port.layers import BinActiveZ
+from xnornet_port.models.alexnetxnor import alexnetxnor
+
+
+def test_the_papers_speedup() -> None:
+    """Section 4.1 of the paper: c = 256 channels and filters of 3 x 3 give 62.27."""
+    assert theoretical_speedup(256, 9) == pytest.approx(62.27, abs=5e-3)
+    assert theoretical_speedup(3, 1) == pytest.approx(64 * 3 / 67)
+
+
+@pytest.fixture(scope="module")
+def alexnet_layers() -> list[LayerProfile]:
+    network = build_alexnetxnor()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.uniform_(0.1, 1)
+    return profile_network(network, binary_weights=True, size=None)
+
+
+def build_alexnetxnor() -> nn.Module:
+    return alexnetxnor(1000, 0.5)
+
+
+def test_alexnetxnor_by_hand(alexnet_layers: list[LayerProfile]) -> None:
+    """Filters x channels x kernel of the six middle convolutions; the rest has 32 bits."""
+    filters = [(256, 96, 25), (384, 256, 9), (384, 384, 9), (256, 384, 9), (4096, 256, 36), (4096, 4096, 1)]
+    pixels = [27 * 27, 13 * 13, 13 * 13, 13 * 13, 1, 1]
+    binary = [layer for layer in alexnet_layers if layer.weights == "xnor"]
+    assert [layer.binary_parameters for layer in binary] == [o * i * k for o, i, k in filters]
+    products = [o * i * k * n for (o, i, k), n in zip(filters, pixels, strict=True)]
+    assert [layer.multiply_adds for layer in binary] == products
+    # 64 channels to a word of 8 bytes: 96 channels need two words; and 4 bytes of alpha per filter. The rest of the
+    # layer is its biases.
+    words = [256 * 25 * 2, 384 * 9 * 4, 384 * 9 * 6, 256 * 9 * 6, 4096 * 36 * 4, 4096 * 64]
+    packed = [8 * n + 4 * f[0] * 2 for n, f in zip(words, filters, strict=True)]
+    assert [layer.packed_bytes for layer in binary] == packed
+    sums = summary.totals(alexnet_layers, {})
+    assert sums["binary_parameters"] == 58_236_928
+    biases = 96 + 256 + 384 + 384 + 256 + 4096 + 4096 + 1000
+    normalised = 96 + 96 + 256 + 384 + 384 + 256 + 4096 + 4096
+    assert sums["float_parameters"] == 96 * 3 * 121 + 1000 * 4096 + biases + 2 * normalised == 4_160_744
+    assert sums["statistics"] == 2 * normalised
+    assert sums["float_bytes"] == 4 * (58_236_928 + 4_160_744 + 2 * normalised)
+    assert sums["multiply_adds"] == {
+        "xnor": sum(products),
+        "binary weights": 0,
+        "float": 96 * 3 * 121 * 55 * 55 + 4096 * 1000,
+    }
+    assert sums["binary_weights_saving"] == pytest.approx(4 * 58_236_928 / (8 * sum(words) + 4 * 9472))
+
+
+def test_packed_bytes_are_those_of_packed_weights() -> None:
+    """Of a layer whose channels do not fill their words, without and with an exact zero."""
+    weight = torch.randn(5, 70, 3, 3)
+    for zero in (False, True):
+        weight[0, 0, 0, 0] = 0.0 if zero else 1.0
+        layers = [nn.Conv2d(3, 70, 1), BinActiveZ(), nn.Conv2d(70, 5, 3, bias=False), nn.Conv2d(5, 2, 2)]
+        with torch.no_grad():
+            layers[2].weight.copy_(weight)
+        packed = pack_weights(weight)
+        stored = sum(part.nbytes for part in (packed.signs, packed.nonzero, packed.alpha) if part is not None)
+        assert profile_network(nn.Sequential(*layers), True, 4)[2].packed_bytes == stored
+
+
+def test_alexnetxnor_table(alexnet_layers: list[LayerProfile]) -> None:
+    names = [(layer.name, layer.kind, layer.output_shape) for layer in alexnet_layers]
+    assert names[:3] == [
+        ("1", "cudnn.SpatialConvolution", (96, 55, 55)),
+        ("2", "nn.SpatialBatchNormalization", (96, 55, 55)),
+        ("3", "cudnn.ReLU", (96, 55, 55)),
+    ]
+    assert ("5.3", "cudnn.SpatialConvolution", (256, 27, 27)) in names
+    speedups = [round(layer.speedup, 2) for layer in alexnet_layers if layer.speedup]
+    assert speedups == [62.34, 62.27, 62.84, 62.84, 63.56, 63.02]
+    lines = list(summary.total_lines(alexnet_layers, {}, 1))
+    assert lines[0].startswith("parameters: 62,397,672, of them 58,236,928 of 1 bit and 4,160,744 of 32;")
+    assert "31.7 times smaller" in lines[2]
+    assert "90.4% XNOR, 9.6% float" in lines[3]
+
+
+def test_a_file_of_binary_weights(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """tiny_bwn: no signs as inputs, so no XNOR; its products are additions."""
+    assert main(["summary", str(golden / "models" / "tiny_bwn.t7"), "--binary-weight", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    kinds = [layer["weights"] for layer in report["layers"] if layer["weight_shape"]]
+    assert kinds[0] == kinds[-1] == "float"
+    assert set(kinds[1:-1]) == {"binary weights"}
+    assert report["totals"]["theoretical_speedup"] is None
+    assert report["totals"]["multiply_adds"]["xnor"] == 0
+
+
+def test_a_pipe_gets_every_column(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", str(golden / "models" / "tiny_xnor.t7")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "…" not in "".join(lines)
+    row = next(line for line in lines if "5.3 SpatialConvolution" in line)
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == [
+        # 12 -> 24 channels, 5 x 5, at 27 x 27: 24 * 12 * 25 = 7200 weights; 24 biases; 4 * 7224 bytes; a word of
+        # 8 bytes for each of 24 * 25 and 2 * 4 * 24 bytes of alpha and bias; 7200 * 729; 64 * 300 / 364
+        *("5.3 SpatialConvolution", "24x27x27", "7.2 k", "24", "28.9 kB", "4.99 kB", "5.25 M", "", "52.75")
+    ]
+
+
+def test_measured_speeds_are_added_up() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), BinActiveZ(), nn.Conv2d(4, 4, 3), BinActiveZ(), nn.Conv2d(4, 4, 1),
+                            nn.Conv2d(4, 2, 1), nn.AdaptiveAvgPool2d(1))  # fmt: skip
+    layers = profile_network(network, binary_weights=True, size=8)
+    names = [layer.name for layer in layers if layer.weights == "xnor"]
+    assert names == ["3", "5"]
+    measured = {"3": Measurement(3.0, 0.5), "5": Measurement(1.0, 0.5)}
+    assert summary.totals(layers, measured)["measured_speedup"] == 4.0
+    assert summary.as_json("x", layers, measured)["layers"][2]["measured"]["speedup"] == 6.0
+    found = measure(layers[2], 1, backend="reference")
+    assert found.float_seconds > 0
+    assert found.xnor_seconds > 0
+
+
+def test_signs_that_a_later_layer_changes_are_none() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), BinActiveZ(), nn.Hardtanh(-0.5, 0.5, inplace=True), nn.Conv2d(4, 4, 1),
+                            nn.Conv2d(4, 2, 6))  # fmt: skip
+    assert [layer.weights for layer in profile_network(network, True, 8)] == [
+        *("float", "float", "float", "binary weights", "float")
+    ]
+
+
+def test_a_layer_used_twice_counts_its_parameters_once() -> None:
+    shared = nn.Conv2d(2, 2, 1, bias=False)
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), shared, shared, nn.AdaptiveAvgPool2d(1))
+    sums = summary.totals(profile_network(network, False, 4), {})
+    assert sums["float_parameters"] == 3 * 2 + 2 + 4
+    assert sums["multiply_adds"]["float"] == 16 * (6 + 4 + 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["alexnetxnorr"], "no such file, and no -netType (these are alexnet, "),
+        (["{tiny}", "--size", "20"], "takes no picture of 20 pixels"),
+        (["{tiny}", "--batch", "0"], "numbers from 1 on"),
+    ],
+)
+def test_mistakes(words: list[str], message: str, golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = str(golden / "models" / "tiny_xnor.t7")
+    assert main(["summary", *(word.format(tiny=tiny) for word in words)]) == 1
+    assert message in (error := capsys.readouterr().err)
+    assert error.count("\n") == 1
