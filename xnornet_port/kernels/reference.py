@@ -14,7 +14,7 @@ from torch import Tensor
 from xnornet_port.kernels.geometry import Geometry, Pooling
 from xnornet_port.kernels.packing import PackedInput, PackedWeights, Thresholds, as_words, pack_bits
 
-__all__ = ["pack_input", "pool", "scale", "signs_of", "xnor_conv2d", "xnor_dot", "xnor_sign"]
+__all__ = ["pack_input", "pool", "pooled_signs", "scale", "scaled", "signs_of", "xnor_conv2d", "xnor_dot", "xnor_sign"]
 
 Words = NDArray[np.uint64]
 Integers = NDArray[np.int32]
@@ -28,9 +28,7 @@ def pack_input(x: Tensor) -> PackedInput:
 
 def xnor_conv2d(x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry) -> Tensor:
     """alpha * dot + bias, float32 (N, O, H', W')."""
-    dot = xnor_dot(x, packed, geometry).numpy()
-    bias = np.zeros(packed.out_channels, np.float32) if packed.bias is None else packed.bias.cpu().numpy()
-    return torch.from_numpy(scale(dot, packed.alpha.cpu().numpy(), bias))
+    return scaled(xnor_dot(x, packed, geometry), packed)
 
 
 def xnor_dot(x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry) -> Tensor:
@@ -66,8 +64,18 @@ def xnor_sign(
     pooling: Pooling | None,
 ) -> PackedInput:
     """Signs by threshold of the (pooled) dot products."""
-    dot = xnor_dot(x, packed, geometry).numpy()
-    return signs_of(dot if pooling is None else pool(dot, pooling), thresholds)
+    return pooled_signs(xnor_dot(x, packed, geometry), thresholds, pooling)
+
+
+def scaled(dot: Tensor, packed: PackedWeights) -> Tensor:
+    """alpha * dot + bias of integers (N, O, H, W)."""
+    bias = np.zeros(packed.out_channels, np.float32) if packed.bias is None else packed.bias.cpu().numpy()
+    return torch.from_numpy(scale(dot.numpy(), packed.alpha.cpu().numpy(), bias))
+
+
+def pooled_signs(dot: Tensor, thresholds: Thresholds, pooling: Pooling | None) -> PackedInput:
+    """Signs of integers (N, O, H, W), max-pooled first where there is a pooling."""
+    return signs_of(dot.numpy() if pooling is None else pool(dot.numpy(), pooling), thresholds)
 
 
 def scale(dot: Integers, alpha: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.float32]:

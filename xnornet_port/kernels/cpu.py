@@ -1,0 +1,224 @@
+"""The CPU backend: the C library, or NumPy where it was not built.
+
+The library chooses its code path by what the processor has; `CpuBackend("avx2")` asks for one of `available_paths()`.
+Threads are torch's (torch.set_num_threads).
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from ctypes import byref
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xnornet_port.errors import XnorNetError
+from xnornet_port.kernels import cpu_numpy, reference
+from xnornet_port.kernels.backends import Backend
+from xnornet_port.kernels.cpu_layout import PreparedLayer, prepare_layer, prepare_thresholds
+from xnornet_port.kernels.geometry import Geometry, Pooling
+from xnornet_port.kernels.native_library import (
+    RESULT_DOTS,
+    RESULT_SCALED,
+    RESULT_SIGNS,
+    STATUS_NO_MEMORY,
+    STATUS_ZEROS,
+    Call,
+    NativeLibrary,
+    load_library,
+)
+from xnornet_port.kernels.packing import PackedInput, PackedWeights, Thresholds, n_words, pack_bits
+
+__all__ = ["CpuBackend", "available_paths", "choose_backend", "pack_input", "xnor_conv2d", "xnor_dot", "xnor_sign"]
+
+NO_LIBRARY = (
+    "the XNOR kernels in C were not built (no C compiler when xnornet-port was installed?); NumPy does the work, "
+    "many times slower. With a compiler: python -m pip install -e . in the checkout"
+)
+# Below so many products of bits starting a second thread costs more than it saves.
+_WORTH_A_THREAD = 1 << 22
+_KEPT_SIZES = 32  # picture sizes for which a layer's tables are kept
+
+
+def available_paths() -> list[str]:
+    """Names of the code paths that run here, best first; empty where the library was not built."""
+    library = load_library()
+    return [] if library is None else list(library.paths)
+
+
+def choose_backend(library: NativeLibrary | None, say: Callable[[str], None]) -> Backend:
+    """The best there is; `say` is told where that is NumPy."""
+    if library is not None:
+        return CpuBackend(next(iter(library.paths)))
+    say(NO_LIBRARY)
+    return cpu_numpy
+
+
+@functools.cache
+def _best() -> Backend:
+    return choose_backend(load_library(), lambda message: warnings.warn(message, RuntimeWarning, stacklevel=5))
+
+
+def pack_input(x: Tensor) -> PackedInput:
+    """Signs of x (N, C, H, W)."""
+    return _best().pack_input(x)
+
+
+def xnor_conv2d(x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry) -> Tensor:
+    """alpha * dot + bias, float32 (N, O, H', W')."""
+    return _best().xnor_conv2d(x, packed, geometry)
+
+
+def xnor_dot(x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry) -> Tensor:
+    """Integer dot products, int32 (N, O, H', W')."""
+    return _best().xnor_dot(x, packed, geometry)
+
+
+def xnor_sign(
+    x: Tensor | PackedInput,
+    packed: PackedWeights,
+    thresholds: Thresholds,
+    geometry: Geometry,
+    pooling: Pooling | None,
+) -> PackedInput:
+    """Signs by threshold of the (pooled) dot products."""
+    return _best().xnor_sign(x, packed, thresholds, geometry, pooling)
+
+
+@dataclass(frozen=True)
+class CpuBackend:
+    """The C library on one code path; XnorNetError where it cannot run here."""
+
+    instructions: str
+
+    def __post_init__(self) -> None:
+        if self.instructions not in available_paths():
+            names = ", ".join(available_paths()) or "none, for the library was not built"
+            raise XnorNetError(f"code path {self.instructions!r} does not run here; those that do: {names}")
+
+    def pack_input(self, x: Tensor) -> PackedInput:
+        library, path = self._library()
+        batch, channels, height, width = _on_cpu(x).shape
+        signs = torch.zeros((batch, height, width, n_words(channels)), dtype=torch.int64)
+        arguments = (path, x.data_ptr(), batch, channels, height * width, signs.data_ptr())
+        if library.functions.xnor_pack(*arguments, None) != STATUS_ZEROS:
+            return PackedInput(signs, None, channels)
+        nonzero = torch.zeros_like(signs)
+        library.functions.xnor_pack(*arguments, nonzero.data_ptr())
+        return PackedInput(signs, nonzero, channels)
+
+    def xnor_conv2d(self, x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry) -> Tensor:
+        if packed.nonzero is not None:
+            return reference.scaled(self.xnor_dot(x, packed, geometry), packed)
+        return self._run(x, packed, geometry, RESULT_SCALED, torch.float32)
+
+    def xnor_dot(self, x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry) -> Tensor:
+        if packed.nonzero is not None:
+            rounded_up, rounded_down = _without_zeros(packed)
+            return (self.xnor_dot(x, rounded_up, geometry) + self.xnor_dot(x, rounded_down, geometry)) // 2
+        return self._run(x, packed, geometry, RESULT_DOTS, torch.int32)
+
+    def xnor_sign(
+        self,
+        x: Tensor | PackedInput,
+        packed: PackedWeights,
+        thresholds: Thresholds,
+        geometry: Geometry,
+        pooling: Pooling | None,
+    ) -> PackedInput:
+        if packed.nonzero is not None:
+            return reference.pooled_signs(self.xnor_dot(x, packed, geometry), thresholds, pooling)
+        layer, call = self._prepare(x, packed, geometry)
+        height, width = layer.output_size
+        if pooling is not None:
+            height, width = _fill_pooling(call, pooling, layer.output_size)
+        shape = (call.batch, height, width, n_words(packed.out_channels))
+        allocate = torch.zeros if packed.out_channels % 64 else torch.empty
+        signs, nonzero = allocate(shape, dtype=torch.int64), allocate(shape, dtype=torch.int64)
+        levels = prepare_thresholds(packed, thresholds, layer.panel)
+        call.flip, call.positive_from, call.negative_to = (level.ctypes.data for level in levels)
+        call.result, call.out_signs, call.out_nonzero = RESULT_SIGNS, signs.data_ptr(), nonzero.data_ptr()
+        has_zeros = self._call(layer, call) == STATUS_ZEROS
+        return PackedInput(signs, nonzero if has_zeros else None, packed.out_channels)
+
+    def _run(
+        self, x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry, result: int, dtype: torch.dtype
+    ) -> Tensor:
+        layer, call = self._prepare(x, packed, geometry)
+        out = torch.empty((call.batch, packed.out_channels, *layer.output_size), dtype=dtype)
+        call.result, call.out = result, out.data_ptr()
+        self._call(layer, call)
+        return out
+
+    def _prepare(
+        self, x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry
+    ) -> tuple[PreparedLayer, Call]:
+        library, path = self._library()
+        if isinstance(x, PackedInput):
+            batch, height, width = x.signs.shape[:3]
+        else:
+            batch, _, height, width = x.shape
+        key = ("cpu", self.instructions, height, width, geometry)
+        layer: PreparedLayer | None = packed.prepared.get(key)
+        if layer is None:
+            if len(packed.prepared) > _KEPT_SIZES:
+                packed.prepared.clear()
+            layer = packed.prepared[key] = prepare_layer(library, path, packed, geometry, (height, width))
+        threads = torch.get_num_threads() if batch * layer.work >= _WORTH_A_THREAD else 1
+        call = Call(batch=batch, threads=threads, parallel=library.parallel_here() if threads > 1 else None)
+        if isinstance(x, PackedInput):
+            call.signs = _on_cpu(x.signs).data_ptr()
+            call.nonzero = None if x.nonzero is None else _on_cpu(x.nonzero).data_ptr()
+        else:
+            call.x = _on_cpu(x).data_ptr()
+        return layer, call
+
+    def _call(self, layer: PreparedLayer, call: Call) -> int:
+        library, path = self._library()
+        status: int = library.functions.xnor_run(path, byref(layer.structure), byref(call))
+        if status == STATUS_NO_MEMORY:
+            raise MemoryError("no memory for an XNOR convolution's packed input")
+        return status
+
+    def _library(self) -> tuple[NativeLibrary, int]:
+        library = load_library()
+        if library is None:  # cannot be: __post_init__ has looked
+            raise XnorNetError(NO_LIBRARY)
+        return library, library.paths[self.instructions]
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    if tensor.device.type != "cpu" or not tensor.is_contiguous():
+        raise XnorNetError(f"the cpu backend needs contiguous tensors of the CPU, not of {tensor.device}")
+    return tensor
+
+
+def _fill_pooling(call: Call, pooling: Pooling, input_size: tuple[int, int]) -> tuple[int, int]:
+    size = pooling.output_size(input_size)
+    for name, pair in (
+        ("kernel", pooling.kernel),
+        ("stride", pooling.stride),
+        ("padding", pooling.padding),
+    ):
+        setattr(call, f"pool_{name}_y", pair[0])
+        setattr(call, f"pool_{name}_x", pair[1])
+    call.pool_out_height, call.pool_out_width = size
+    return size
+
+
+def _without_zeros(packed: PackedWeights) -> tuple[PackedWeights, PackedWeights]:
+    """Two sets of weights without a zero whose mean is `packed`: zeros taken as +1, and as -1."""
+    kept: dict[Any, Any] = packed.prepared
+    if "cpu, zeros as" not in kept and packed.nonzero is not None:
+        all_channels = torch.from_numpy(pack_bits(np.ones(packed.in_channels, bool)).view(np.int64))
+        as_minus = packed.signs | (packed.nonzero ^ all_channels)
+        kept["cpu, zeros as"] = tuple(
+            replace(packed, signs=signs, nonzero=None, prepared={}) for signs in (packed.signs, as_minus)
+        )
+    pair: tuple[PackedWeights, PackedWeights] = kept["cpu, zeros as"]
+    return pair

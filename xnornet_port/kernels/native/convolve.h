@@ -1,0 +1,356 @@
+/* The algorithm, compiled once per code path (PATH(name) gives each its own names).
+ *
+ * 1. pack:    pictures to padded sign bits; pictures with zeros (or NaN) in them are noted
+ * 2. mask:    a plane of what is not 0, only for chunks of pictures in which a zero was found
+ * 3. multiply: per chunk of output pixels and panel of filters: count differing bits tile by tile, make dot products of
+ *    the counts, and scale and store them, or pool them, compare with thresholds and store bits
+ *
+ * A chunk is several small pictures, one picture, or a piece of a large one: enough pixels for full tiles, few enough
+ * to stay in the first-level cache.
+ */
+
+struct PATH(job) {
+    const struct xnor_layer *layer;
+    const struct xnor_call *call;
+    struct xnor_window window;
+    uint32_t *signs, *nonzero; /* [batch][padded_height][padded_width][units]; `nonzero` right behind `signs` */
+    uint8_t *encoded;          /* instead of both, where a path has its own form of a picture */
+#ifdef PATH_ENCODES
+    const struct PATH(table) *table;
+#endif
+    uint8_t *has_zeros;        /* per picture (and part of its rows) */
+    int32_t *n_nonzero;        /* [batch][out_height][out_width]: places in the window that are not 0 */
+    int64_t picture_units, n_panels;
+    int64_t row_parts;         /* pieces of a picture in stage 1 */
+    int64_t chunk_pictures, picture_pieces, panel_parts;
+    atomic_int has_zero_results, is_out_of_memory;
+};
+
+static int64_t PATH(out_pixels)(const struct xnor_layer *layer) { return layer->out_height * layer->out_width; }
+
+/* ---- 1. pack ---- */
+
+static void PATH(copy_rows)(const struct PATH(job) *job, const uint64_t *words, int64_t picture, int64_t from,
+                            int64_t to, uint32_t *out) {
+    const struct xnor_layer *layer = job->layer;
+    const int64_t units = xnor_units(layer->channels), per_pixel = xnor_words(layer->channels);
+    for (int64_t y = from; y < to; y++) {
+        const uint64_t *row = words + (picture * layer->height + y) * layer->width * per_pixel;
+        uint32_t *into = out + ((y + layer->padding_y) * xnor_padded_width(layer) + layer->padding_x) * units;
+        for (int64_t x = 0; x < layer->width; x++) memcpy(into + x * units, row + x * per_pixel, 4 * (size_t)units);
+    }
+}
+
+static int PATH(pack_rows)(const struct PATH(job) *job, int64_t picture, int64_t from, int64_t to, uint32_t *signs,
+                           uint32_t *nonzero) {
+    const struct xnor_layer *layer = job->layer;
+    const int64_t units = xnor_units(layer->channels), pixels = layer->height * layer->width;
+    const float *x = job->call->x + picture * layer->channels * pixels;
+    if (from >= to) return 0;
+    if (pixels == 1) {
+        const int64_t at = (layer->padding_y * xnor_padded_width(layer) + layer->padding_x) * units;
+        return PATH(pack_channels)(x, layer->channels, signs + at, nonzero ? nonzero + at : NULL);
+    }
+    /* without padding at the sides, rows follow each other without a gap */
+    const int64_t step = layer->padding_x ? 1 : to - from;
+    int found = 0;
+    for (int64_t y = from; y < to; y += step) {
+        const int64_t at = ((y + layer->padding_y) * xnor_padded_width(layer) + layer->padding_x) * units;
+        found |= PATH(pack_pixels)(x + y * layer->width, pixels, layer->channels, step * layer->width, signs + at,
+                                   nonzero ? nonzero + at : NULL, units);
+    }
+    return found;
+}
+
+static void PATH(pack_item)(void *context, int64_t index) {
+    struct PATH(job) *job = context;
+    const struct xnor_layer *layer = job->layer;
+    const int64_t picture = index / job->row_parts, part = index % job->row_parts;
+    const int64_t height = xnor_padded_height(layer), row = xnor_padded_width(layer) * xnor_units(layer->channels);
+    const int64_t top = height * part / job->row_parts, bottom = height * (part + 1) / job->row_parts;
+    const int64_t from = top > layer->padding_y ? top - layer->padding_y : 0;
+    const int64_t to = xnor_min(bottom - layer->padding_y, layer->height);
+    uint32_t *signs = job->signs + picture * job->picture_units;
+    memset(signs + top * row, 0, 4 * (size_t)((bottom - top) * row));
+    if (job->call->signs) PATH(copy_rows)(job, job->call->signs, picture, from, to, signs);
+    else if (PATH(pack_rows)(job, picture, from, to, signs, NULL)) job->has_zeros[index] = 1;
+}
+
+/* ---- 2. mask ---- */
+
+static int PATH(chunk_has_zeros)(const struct PATH(job) *job, int64_t picture) {
+    const int64_t first = picture / job->chunk_pictures * job->chunk_pictures;
+    const int64_t last = xnor_min(first + job->chunk_pictures, job->call->batch);
+    for (int64_t i = first * job->row_parts; i < last * job->row_parts; i++)
+        if (job->has_zeros[i]) return 1;
+    return 0;
+}
+
+/* Per output pixel the number of places that are not 0: those of each pixel added up over the window. */
+static void PATH(count_nonzero)(const struct PATH(job) *job, const uint32_t *nonzero, int32_t *out) {
+    const struct xnor_layer *layer = job->layer;
+    const int64_t units = xnor_units(layer->channels), width = xnor_padded_width(layer);
+    for (int64_t y = 0; y < layer->out_height; y++)
+        for (int64_t x = 0; x < layer->out_width; x++) {
+            const uint32_t *window = nonzero + (y * layer->stride_y * width + x * layer->stride_x) * units;
+            uint64_t n = 0;
+            for (int64_t run = 0; run < xnor_n_runs(layer); run++)
+                for (int64_t unit = 0; unit < xnor_run_units(layer); unit++)
+                    n += PATH(popcount)(window[xnor_run_start(layer, run) + unit]);
+            *out++ = (int32_t)n;
+        }
+}
+
+static void PATH(mask_item)(void *context, int64_t picture) {
+    struct PATH(job) *job = context;
+    const struct xnor_layer *layer = job->layer;
+    uint32_t *signs = job->signs + picture * job->picture_units;
+    uint32_t *nonzero = job->nonzero + picture * job->picture_units;
+    const int is_masked = PATH(chunk_has_zeros)(job, picture);
+    if (is_masked) {
+        memset(nonzero, 0, 4 * (size_t)job->picture_units);
+        if (job->call->signs) PATH(copy_rows)(job, job->call->nonzero, picture, 0, layer->height, nonzero);
+        else PATH(pack_rows)(job, picture, 0, layer->height, signs, nonzero);
+        PATH(count_nonzero)(job, nonzero, job->n_nonzero + picture * PATH(out_pixels)(layer));
+    }
+#ifdef PATH_ENCODES
+    PATH(encode)(job->table, signs, is_masked ? nonzero : NULL, job->picture_units,
+                 job->encoded + picture * job->picture_units * 8);
+#endif
+}
+
+/* ---- 3. multiply ---- */
+
+struct PATH(chunk) {
+    int64_t picture, n_pictures; /* pictures of this chunk */
+    int64_t pixel, n_pixels;     /* output pixels of each */
+    int is_masked;
+    const uint8_t **windows;     /* where each pixel's window begins */
+    int32_t *dots;               /* [picture][pixel][panel] */
+    int32_t *pooled;             /* the same after pooling, or NULL */
+};
+
+static int PATH(open_chunk)(const struct PATH(job) *job, int64_t index, struct PATH(chunk) *chunk) {
+    const struct xnor_layer *layer = job->layer;
+    const int64_t units = xnor_units(layer->channels), piece = index % job->picture_pieces;
+    const int64_t all = PATH(out_pixels)(layer), unit_bytes = PATH(is_encoded) ? 8 : 4;
+    const uint8_t *base = PATH(is_encoded) ? job->encoded : (const uint8_t *)job->signs;
+    chunk->picture = index / job->picture_pieces * job->chunk_pictures;
+    chunk->n_pictures = xnor_min(job->chunk_pictures, job->call->batch - chunk->picture);
+    /* pieces begin at multiples of 16 pixels, which keeps their stores aligned */
+    chunk->pixel = all * piece / job->picture_pieces / 16 * 16;
+    const int64_t end = piece + 1 == job->picture_pieces ? all : all * (piece + 1) / job->picture_pieces / 16 * 16;
+    chunk->n_pixels = end - chunk->pixel;
+    chunk->is_masked = PATH(chunk_has_zeros)(job, chunk->picture);
+    const int64_t n = chunk->n_pictures * chunk->n_pixels;
+    const struct xnor_pooling *pooling = &job->call->pooling;
+    chunk->windows = malloc(sizeof(*chunk->windows) * (size_t)n);
+    chunk->dots = malloc(4 * PATH(panel) * (size_t)n);
+    chunk->pooled = NULL;
+    if (pooling->kernel_y)
+        chunk->pooled = malloc(4 * PATH(panel) * (size_t)(chunk->n_pictures * pooling->out_height * pooling->out_width));
+    if (!chunk->windows || !chunk->dots || (pooling->kernel_y && !chunk->pooled)) return 0;
+    for (int64_t i = 0; i < chunk->n_pictures; i++)
+        for (int64_t p = 0; p < chunk->n_pixels; p++) {
+            const int64_t y = (chunk->pixel + p) / layer->out_width, x = (chunk->pixel + p) % layer->out_width;
+            const int64_t at = (y * layer->stride_y * xnor_padded_width(layer) + x * layer->stride_x) * units;
+            chunk->windows[i * chunk->n_pixels + p] =
+                base + unit_bytes * ((chunk->picture + i) * job->picture_units + at);
+        }
+    return 1;
+}
+
+static void PATH(close_chunk)(struct PATH(chunk) *chunk) {
+    free(chunk->windows);
+    free(chunk->dots);
+    free(chunk->pooled);
+}
+
+/* Bits that differ, for every pixel of the chunk, in tiles of as equal heights as can be. */
+static void PATH(count_differing)(const struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel) {
+    const int64_t n = chunk->n_pictures * chunk->n_pixels;
+    const int64_t tiles = xnor_ceil_div(n, PATH(tile_rows)), rows = n / tiles, n_higher = n % tiles;
+    const uint8_t *weights = (const uint8_t *)job->layer->weights + panel * PATH(panel_bytes)(job->layer);
+    const int64_t to_mask =
+        chunk->is_masked && !PATH(is_encoded) ? 4 * (int64_t)(job->nonzero - job->signs) : 0;
+    for (int64_t tile = 0, p = 0; tile < tiles; tile++) {
+        const int height = (int)(rows + (tile < n_higher));
+        PATH(tile)(height, &job->window, chunk->windows + p, to_mask, weights, chunk->dots + p * PATH(panel));
+        p += height;
+    }
+}
+
+/* dot = places that count - 2 * differing bits. */
+static void PATH(dots_from_counts)(const struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel) {
+    const struct xnor_layer *layer = job->layer;
+    const int32_t *base = layer->base + panel * layer->n_classes * PATH(panel);
+    for (int64_t i = 0; i < chunk->n_pictures; i++) {
+        int32_t *dots = chunk->dots + i * chunk->n_pixels * PATH(panel);
+        const int64_t at = (chunk->picture + i) * PATH(out_pixels)(layer) + chunk->pixel;
+        for (int64_t p = 0; p < chunk->n_pixels; p++, dots += PATH(panel)) {
+            if (chunk->is_masked) {
+                for (int j = 0; j < PATH(panel); j++) dots[j] = job->n_nonzero[at + p] - 2 * dots[j];
+            } else {
+                const int32_t *of_class = base + layer->pixel_class[chunk->pixel + p] * PATH(panel);
+                for (int j = 0; j < PATH(panel); j++) dots[j] = of_class[j] - 2 * dots[j];
+            }
+        }
+    }
+}
+
+static void PATH(store_chunk)(const struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel) {
+    const struct xnor_layer *layer = job->layer;
+    const int64_t all = PATH(out_pixels)(layer), first = panel * PATH(panel);
+    const int64_t n_filters = xnor_min(PATH(panel), layer->filters - first);
+    const float *alpha = job->call->result == XNOR_SCALED ? layer->alpha + first : NULL;
+    for (int64_t i = 0; i < chunk->n_pictures; i++)
+        PATH(store)(chunk->dots + i * chunk->n_pixels * PATH(panel), chunk->n_pixels, alpha, layer->bias + first,
+                    n_filters,
+                    (float *)job->call->out + ((chunk->picture + i) * layer->filters + first) * all + chunk->pixel, all);
+}
+
+/* Max pooling of one picture's dots [out_height][out_width][panel]. */
+static void PATH(pool)(const struct xnor_layer *layer, const struct xnor_pooling *pooling, const int32_t *dots,
+                       int32_t *pooled) {
+    for (int64_t y = 0; y < pooling->out_height; y++)
+        for (int64_t x = 0; x < pooling->out_width; x++, pooled += PATH(panel)) {
+            const int64_t top = y * pooling->stride_y - pooling->padding_y, left = x * pooling->stride_x - pooling->padding_x;
+            const int64_t bottom = xnor_min(top + pooling->kernel_y, layer->out_height);
+            const int64_t right = xnor_min(left + pooling->kernel_x, layer->out_width);
+            for (int j = 0; j < PATH(panel); j++) pooled[j] = INT32_MIN;
+            for (int64_t row = top > 0 ? top : 0; row < bottom; row++)
+                for (int64_t column = left > 0 ? left : 0; column < right; column++) {
+                    const int32_t *from = dots + (row * layer->out_width + column) * PATH(panel);
+                    for (int j = 0; j < PATH(panel); j++) pooled[j] = from[j] > pooled[j] ? from[j] : pooled[j];
+                }
+        }
+}
+
+static void PATH(sign_chunk)(struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel) {
+    const struct xnor_layer *layer = job->layer;
+    const struct xnor_call *call = job->call;
+    const struct xnor_pooling *pooling = &call->pooling;
+    const int64_t first = panel * PATH(panel), n_filters = xnor_min(PATH(panel), layer->filters - first);
+    const int64_t n = pooling->kernel_y ? pooling->out_height * pooling->out_width : chunk->n_pixels;
+    const int64_t all = pooling->kernel_y ? n : PATH(out_pixels)(layer), stride = 8 * xnor_words(layer->filters);
+    const uint64_t here = n_filters == 64 ? UINT64_MAX : (UINT64_C(1) << n_filters) - 1;
+    uint64_t all_nonzero = here;
+    for (int64_t i = 0; i < chunk->n_pictures; i++) {
+        const int32_t *dots = chunk->dots + i * chunk->n_pixels * PATH(panel);
+        if (pooling->kernel_y) {
+            PATH(pool)(layer, pooling, dots, chunk->pooled + i * n * PATH(panel));
+            dots = chunk->pooled + i * n * PATH(panel);
+        }
+        const int64_t at = ((chunk->picture + i) * all + chunk->pixel) * stride + first / 8;
+        uint8_t *signs = (uint8_t *)call->out_signs + at, *nonzero = (uint8_t *)call->out_nonzero + at;
+        for (int64_t p = 0; p < n; p++, dots += PATH(panel), signs += stride, nonzero += stride) {
+            uint64_t negative;
+            const uint64_t known = here & PATH(threshold)(dots, call->flip + first, call->positive_from + first,
+                                                          call->negative_to + first, &negative);
+            negative &= here;
+            all_nonzero &= known;
+            memcpy(signs, &negative, PATH(panel) / 8);
+            memcpy(nonzero, &known, PATH(panel) / 8);
+        }
+    }
+    if (all_nonzero != here) atomic_store_explicit(&job->has_zero_results, 1, memory_order_relaxed);
+}
+
+static void PATH(multiply_item)(void *context, int64_t index) {
+    struct PATH(job) *job = context;
+    const int64_t part = index % job->panel_parts;
+    struct PATH(chunk) chunk;
+    if (PATH(open_chunk)(job, index / job->panel_parts, &chunk)) {
+        const int64_t end = job->n_panels * (part + 1) / job->panel_parts;
+        for (int64_t panel = job->n_panels * part / job->panel_parts; panel < end; panel++) {
+            PATH(count_differing)(job, &chunk, panel);
+            PATH(dots_from_counts)(job, &chunk, panel);
+            if (job->call->result == XNOR_SIGNS) PATH(sign_chunk)(job, &chunk, panel);
+            else PATH(store_chunk)(job, &chunk, panel);
+        }
+    } else {
+        atomic_store_explicit(&job->is_out_of_memory, 1, memory_order_relaxed);
+    }
+    PATH(close_chunk)(&chunk);
+}
+
+/* ---- all of it ---- */
+
+static int64_t PATH(plan)(struct PATH(job) *job) {
+    enum { PIXELS = 256, ITEMS_PER_THREAD = 8 };
+    const int64_t batch = job->call->batch, threads = job->call->threads, pixels = PATH(out_pixels)(job->layer);
+    job->picture_units =
+        xnor_padded_height(job->layer) * xnor_padded_width(job->layer) * xnor_units(job->layer->channels);
+    job->n_panels = xnor_ceil_div(job->layer->filters, PATH(panel));
+    job->row_parts = batch < threads ? xnor_min(threads, xnor_padded_height(job->layer)) : 1;
+    job->chunk_pictures = xnor_min(batch, pixels < PIXELS ? PIXELS / pixels : 1);
+    const int can_be_cut = !job->call->pooling.kernel_y;
+    job->picture_pieces = can_be_cut && pixels > PIXELS + PIXELS / 2 ? xnor_ceil_div(pixels, PIXELS) : 1;
+    const int64_t chunks = xnor_ceil_div(batch, job->chunk_pictures) * job->picture_pieces;
+    const int64_t wanted = threads > 1 ? ITEMS_PER_THREAD * threads : 1;
+    job->panel_parts = xnor_min(job->n_panels, xnor_ceil_div(wanted, chunks));
+    return chunks * job->panel_parts;
+}
+
+static int PATH(run_job)(struct PATH(job) *job, int64_t n_items) {
+    const struct xnor_call *call = job->call;
+    const int64_t n_flags = call->batch * job->row_parts;
+    int has_zeros = call->nonzero != NULL;
+    memset(job->has_zeros, has_zeros, (size_t)n_flags);
+    xnor_parallel(call->threads, call->parallel, n_flags, PATH(pack_item), job);
+    for (int64_t i = 0; i < n_flags; i++) has_zeros |= job->has_zeros[i];
+    if (has_zeros) {
+        job->n_nonzero = malloc(4 * (size_t)(call->batch * PATH(out_pixels)(job->layer)));
+        if (!job->n_nonzero) return XNOR_NO_MEMORY;
+    }
+    if (has_zeros || PATH(is_encoded)) xnor_parallel(call->threads, call->parallel, call->batch, PATH(mask_item), job);
+    xnor_parallel(call->threads, call->parallel, n_items, PATH(multiply_item), job);
+    free(job->n_nonzero);
+    if (atomic_load(&job->is_out_of_memory)) return XNOR_NO_MEMORY;
+    return atomic_load(&job->has_zero_results) ? XNOR_ZEROS : XNOR_OK;
+}
+
+static int PATH(run)(const struct xnor_layer *layer, const struct xnor_call *call) {
+    struct PATH(job) job = {.layer = layer, .call = call};
+    const int64_t n_items = PATH(plan)(&job);
+    const size_t plane = 4 * (size_t)(call->batch * job.picture_units), slack = 64; /* half words are read as words */
+    int32_t *offsets = malloc(4 * (size_t)PATH(n_offsets)(layer));
+    job.has_zeros = malloc((size_t)(call->batch * job.row_parts));
+    job.signs = malloc(2 * plane + slack);
+    if (PATH(is_encoded)) job.encoded = malloc(2 * plane + slack);
+#ifdef PATH_ENCODES
+    struct PATH(table) table;
+    PATH(fill_table)(&table);
+    job.table = &table;
+    job.window.table = table.counts;
+#endif
+    int status = XNOR_NO_MEMORY;
+    if (offsets && job.has_zeros && job.signs && (job.encoded || !PATH(is_encoded))) {
+        job.nonzero = job.signs + call->batch * job.picture_units;
+        PATH(fill_window)(layer, offsets, &job.window);
+        status = PATH(run_job)(&job, n_items);
+    }
+    free(offsets);
+    free(job.has_zeros);
+    free(job.signs);
+    free(job.encoded);
+    return status;
+}
+
+/* Pictures to words of 64 channels, the form that goes between layers. */
+static int PATH(pack)(const float *x, int64_t batch, int64_t channels, int64_t pixels, uint64_t *signs,
+                      uint64_t *nonzero) {
+    const int64_t words = xnor_words(channels);
+    int found = 0;
+    for (int64_t i = 0; i < batch; i++) {
+        const float *picture = x + i * channels * pixels;
+        const int64_t at = i * pixels * words;
+        found |= PATH(pack_pixels)(picture, pixels, channels, pixels, (uint32_t *)(signs + at),
+                                   nonzero ? (uint32_t *)(nonzero + at) : NULL, 2 * words);
+    }
+    return found ? XNOR_ZEROS : XNOR_OK;
+}
+
+static const struct xnor_path PATH(path) = {
+    PATH_NAME, PATH(is_available), PATH(panel), PATH(weight_bytes), PATH(prepare), PATH(pack), PATH(run),
+};

@@ -1,0 +1,253 @@
+/* AVX-512 with VPOPCNTDQ and VBMI2 (Intel Ice Lake and later, AMD Zen 4 and later).
+ *
+ * A tile is 6 pixels by 16 filters. Each lane of 64 bits keeps one filter's sum. Two words are added at a time by a
+ * carry-save adder that does the xor on the way:
+ *     sum' = sum ^ (w1 ^ a1) ^ (w2 ^ a2), two vpternlog;  carry = majority(sum, w1 ^ a1, w2 ^ a2), one more;
+ * so that 2 words cost 3 vpternlog, 1 vpopcntq and 1 add instead of 2 xor, 2 vpopcntq and 2 adds.
+ */
+#define PATH(name) name##_avx512
+#define PATH_NAME "avx512"
+enum { PATH(panel) = 16, PATH(tile_rows) = 6, PATH(is_encoded) = 0 };
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vbmi2,avx2,fma,bmi2,popcnt")
+
+enum {
+    XOR3 = 0x96,                /* x ^ y ^ z */
+    MAJORITY_OF_CHANGES = 0x74, /* of old sum s, middle t = s ^ p and new n = t ^ q: majority(s, p, q) */
+    DIFFER_IN_MASK = 0x28,      /* (x ^ y) & z */
+};
+
+static int PATH(is_available)(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vbmi2") &&
+           __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+}
+
+static inline uint64_t PATH(popcount)(uint64_t word) { return (uint64_t)__builtin_popcountll(word); }
+
+static inline __m512i PATH(word)(const uint8_t *at) {
+    uint64_t word;
+    memcpy(&word, at, 8);
+    return _mm512_set1_epi64((long long)word);
+}
+
+static inline __m512i PATH(half_word)(const uint8_t *at) {
+    uint32_t word;
+    memcpy(&word, at, 4);
+    return _mm512_set1_epi64((long long)(uint64_t)word);
+}
+
+static inline __m512i PATH(differing)(__m512i a, __m512i w, __m512i mask) {
+    return _mm512_popcnt_epi64(_mm512_ternarylogic_epi64(a, w, mask, DIFFER_IN_MASK));
+}
+
+/* `rows` pixels by `vectors` * 8 filters, which lie `stride` words apart. */
+static inline __attribute__((always_inline)) void PATH(tile_plain)(
+    const int rows, const int vectors, const struct xnor_window *window, const uint8_t *const *pixels,
+    const uint64_t *weights, int32_t *counts) {
+    __m512i sum[6][2], ones[6][2];
+    const int32_t *offset = window->offsets;
+    int64_t k = 0;
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++) sum[i][j] = ones[i][j] = _mm512_setzero_si512();
+    for (; k + 2 <= window->n_words; k += 2, weights += 32) {
+        const int64_t first = offset[k], second = offset[k + 1];
+        __m512i w1[2], w2[2];
+        for (int j = 0; j < vectors; j++) {
+            w1[j] = _mm512_loadu_si512(weights + 8 * j);
+            w2[j] = _mm512_loadu_si512(weights + 16 + 8 * j);
+        }
+#pragma GCC unroll 6
+        for (int i = 0; i < rows; i++) {
+            const __m512i a1 = PATH(word)(pixels[i] + first), a2 = PATH(word)(pixels[i] + second);
+#pragma GCC unroll 2
+            for (int j = 0; j < vectors; j++) {
+                const __m512i old = ones[i][j];
+                const __m512i middle = _mm512_ternarylogic_epi64(old, w1[j], a1, XOR3);
+                ones[i][j] = _mm512_ternarylogic_epi64(middle, w2[j], a2, XOR3);
+                const __m512i carry = _mm512_ternarylogic_epi64(old, middle, ones[i][j], MAJORITY_OF_CHANGES);
+                sum[i][j] = _mm512_add_epi64(sum[i][j], _mm512_popcnt_epi64(carry));
+            }
+        }
+    }
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = _mm512_add_epi64(_mm512_slli_epi64(sum[i][j], 1), _mm512_popcnt_epi64(ones[i][j]));
+    for (; k < window->n_words + window->n_halves; k++, weights += 16) {
+        const __m512i mask = _mm512_set1_epi64(k < window->n_words ? -1LL : 0xffffffffLL);
+#pragma GCC unroll 6
+        for (int i = 0; i < rows; i++) {
+            const __m512i a = PATH(word)(pixels[i] + offset[k]);
+#pragma GCC unroll 2
+            for (int j = 0; j < vectors; j++)
+                sum[i][j] = _mm512_add_epi64(
+                    sum[i][j], PATH(differing)(a, _mm512_loadu_si512(weights + 8 * j), mask));
+        }
+    }
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++)
+            _mm256_storeu_si256((__m256i *)(counts + 16 * i + 8 * j), _mm512_cvtepi64_epi32(sum[i][j]));
+}
+
+/* As above where zeros take part: popcount((a ^ w) & mask). */
+static inline __attribute__((always_inline)) void PATH(tile_masked)(
+    const int rows, const struct xnor_window *window, const uint8_t *const *pixels, int64_t to_mask,
+    const uint64_t *weights, int32_t *counts) {
+    __m512i sum[6][2];
+    for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = _mm512_setzero_si512();
+    for (int64_t k = 0; k < window->n_words + window->n_halves; k++, weights += 16) {
+        const __m512i w0 = _mm512_loadu_si512(weights), w1 = _mm512_loadu_si512(weights + 8);
+#pragma GCC unroll 6
+        for (int i = 0; i < rows; i++) {
+            const uint8_t *at = pixels[i] + window->offsets[k];
+            const __m512i a = PATH(word)(at);
+            const __m512i mask = k < window->n_words ? PATH(word)(at + to_mask) : PATH(half_word)(at + to_mask);
+            sum[i][0] = _mm512_add_epi64(sum[i][0], PATH(differing)(a, w0, mask));
+            sum[i][1] = _mm512_add_epi64(sum[i][1], PATH(differing)(a, w1, mask));
+        }
+    }
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < 2; j++)
+            _mm256_storeu_si256((__m256i *)(counts + 16 * i + 8 * j), _mm512_cvtepi64_epi32(sum[i][j]));
+}
+
+#define TILE_CASE(rows)                                                             \
+    case rows:                                                                      \
+        if (to_mask)                                                                \
+            PATH(tile_masked)(rows, window, pixels, to_mask, weights, counts);      \
+        else                                                                        \
+            PATH(tile_plain)(rows, 2, window, pixels, weights, counts);             \
+        break;
+
+static void PATH(tile)(int rows, const struct xnor_window *window, const uint8_t *const *pixels, int64_t to_mask,
+                       const void *weights, int32_t *counts) {
+    switch (rows) {
+        TILE_CASE(1)
+        TILE_CASE(2)
+        TILE_CASE(3)
+        TILE_CASE(4)
+        TILE_CASE(5)
+        TILE_CASE(6)
+    }
+}
+#undef TILE_CASE
+
+/* Signs of up to 32 channels of 16 pixels at a time: each channel's sign bits are shifted in from below. */
+static int PATH(pack_pixels)(const float *x, int64_t channel_stride, int64_t channels, int64_t pixels,
+                             uint32_t *signs, uint32_t *nonzero, int64_t pixel_stride) {
+    __mmask16 zeros = 0;
+    for (int64_t first = 0; first < channels; first += 32) {
+        const int64_t last = (first + 32 < channels ? first + 32 : channels) - 1;
+        for (int64_t p = 0; p < pixels; p += 16) {
+            const int64_t n = pixels - p < 16 ? pixels - p : 16;
+            const __mmask16 here = (__mmask16)((1u << n) - 1);
+            __m512i sign_bits = _mm512_setzero_si512(), zero_bits = sign_bits;
+            __mmask16 found = 0;
+            for (int64_t c = last; c >= first; c--) {
+                const __m512i v = _mm512_maskz_loadu_epi32(here, x + c * channel_stride + p);
+                const __mmask16 is_zero = _mm512_fpclass_ps_mask(_mm512_castsi512_ps(v), 0x87); /* NaN, 0, -0 */
+                found = _kor_mask16(found, is_zero);
+                sign_bits = _mm512_shldi_epi32(sign_bits, v, 1);
+                if (nonzero)
+                    zero_bits = _mm512_mask_sub_epi32(_mm512_slli_epi32(zero_bits, 1), is_zero,
+                                                      _mm512_slli_epi32(zero_bits, 1), _mm512_set1_epi32(-1));
+            }
+            uint32_t sign_words[16], zero_words[16];
+            const uint32_t all = (uint32_t)((UINT64_C(1) << (last - first + 1)) - 1);
+            _mm512_storeu_si512(sign_words, _mm512_andnot_si512(zero_bits, sign_bits));
+            _mm512_storeu_si512(zero_words, zero_bits);
+            for (int64_t i = 0; i < n; i++) signs[(p + i) * pixel_stride + first / 32] = sign_words[i];
+            for (int64_t i = 0; nonzero && i < n; i++)
+                nonzero[(p + i) * pixel_stride + first / 32] = all & ~zero_words[i];
+            zeros = (__mmask16)(zeros | (found & here));
+        }
+    }
+    return zeros != 0;
+}
+
+/* The same for one pixel: channels lie side by side in memory. */
+static int PATH(pack_channels)(const float *x, int64_t channels, uint32_t *signs, uint32_t *nonzero) {
+    uint32_t zeros = 0;
+    for (int64_t first = 0; first < channels; first += 16) {
+        const int64_t n = channels - first < 16 ? channels - first : 16;
+        const __mmask16 here = (__mmask16)((1u << n) - 1);
+        const __m512i v = _mm512_maskz_loadu_epi32(here, x + first);
+        const uint32_t is_zero = _mm512_mask_fpclass_ps_mask(here, _mm512_castsi512_ps(v), 0x87);
+        const uint32_t is_negative = _mm512_movepi32_mask(v) & ~is_zero;
+        const int64_t shift = first & 16;
+        signs[first / 32] = shift ? signs[first / 32] | is_negative << 16 : is_negative;
+        if (nonzero) {
+            const uint32_t is_nonzero = here & ~is_zero;
+            nonzero[first / 32] = shift ? nonzero[first / 32] | is_nonzero << 16 : is_nonzero;
+        }
+        zeros |= is_zero;
+    }
+    return zeros != 0;
+}
+
+static inline void PATH(transpose)(__m512 row[16]) {
+    __m512 t[16];
+    for (int i = 0; i < 8; i++) {
+        t[2 * i] = _mm512_unpacklo_ps(row[2 * i], row[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_ps(row[2 * i], row[2 * i + 1]);
+    }
+    for (int i = 0; i < 4; i++) {
+        const __m512d a = _mm512_castps_pd(t[4 * i]), b = _mm512_castps_pd(t[4 * i + 1]);
+        const __m512d c = _mm512_castps_pd(t[4 * i + 2]), d = _mm512_castps_pd(t[4 * i + 3]);
+        row[4 * i + 0] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+        row[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+        row[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+        row[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+    }
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_f32x4(row[i], row[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_f32x4(row[i], row[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_f32x4(row[i + 8], row[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_f32x4(row[i + 8], row[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 4; i++) {
+        row[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+        row[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
+        row[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
+        row[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+
+/* dots [pixel][16] to alpha * dot + bias at out[filter * out_stride + pixel]; the integers themselves without alpha. */
+static void PATH(store)(const int32_t *dots, int64_t pixels, const float *alpha, const float *bias, int64_t filters,
+                        float *out, int64_t out_stride) {
+    const __m512 scale = alpha ? _mm512_loadu_ps(alpha) : _mm512_setzero_ps();
+    const __m512 shift = alpha ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
+    for (int64_t p = 0; p < pixels; p += 16) {
+        const int64_t n = pixels - p < 16 ? pixels - p : 16;
+        __m512 row[16];
+        for (int i = 0; i < 16; i++) {
+            const __m512i dot = _mm512_loadu_si512(dots + 16 * (p + (i < n ? i : 0)));
+            row[i] = alpha ? _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dot), shift) : _mm512_castsi512_ps(dot);
+        }
+        PATH(transpose)(row);
+        const __mmask16 here = (__mmask16)((1u << n) - 1);
+        for (int i = 0; i < 16; i++)
+            if (i < filters) _mm512_mask_storeu_ps(out + i * out_stride + p, here, row[i]);
+    }
+}
+
+/* The signs of a panel's dots as bits: negative, and (the result) not 0. */
+static uint64_t PATH(threshold)(const int32_t *dots, const int32_t *flip, const int32_t *positive_from,
+                                const int32_t *negative_to, uint64_t *negative) {
+    const __m512i way = _mm512_loadu_si512(flip);
+    const __m512i dot = _mm512_sub_epi32(_mm512_xor_si512(_mm512_loadu_si512(dots), way), way);
+    const __mmask16 above = _mm512_cmpge_epi32_mask(dot, _mm512_loadu_si512(positive_from));
+    const __mmask16 below = _mm512_cmple_epi32_mask(dot, _mm512_loadu_si512(negative_to));
+    *negative = (uint64_t)below & ~(uint64_t)above;
+    return (uint64_t)below | above;
+}
+
+#include "words.h"
+#include "convolve.h"
+#pragma GCC pop_options
+#undef PATH_NAME
+#undef PATH

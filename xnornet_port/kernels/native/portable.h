@@ -1,0 +1,79 @@
+/* Packing, storing and thresholds in plain C, for paths that have no better; compilers turn these loops into vectors.
+ * Included once per path.
+ */
+
+/* One unit of `n` pixels; returns whether there is a zero or NaN among them. */
+static inline __attribute__((always_inline)) uint32_t PATH(pack_block)(
+    const int n, const float *x, int64_t channel_stride, int64_t channels, uint32_t *signs, uint32_t *nonzero,
+    int64_t pixel_stride) {
+    uint32_t negative[16] = {0}, filled[16] = {0}, zeros[16] = {0};
+    for (int64_t c = channels - 1; c >= 0; c--) {
+        uint32_t bits[16];
+        memcpy(bits, x + c * channel_stride, 4 * (size_t)n);
+        for (int i = 0; i < n; i++) {
+            const uint32_t magnitude = bits[i] & 0x7fffffff;
+            const uint32_t is_zero = (magnitude == 0) | (magnitude > 0x7f800000);
+            zeros[i] |= is_zero;
+            negative[i] = negative[i] << 1 | bits[i] >> 31;
+            filled[i] = filled[i] << 1 | (is_zero ^ 1);
+        }
+    }
+    uint32_t found = 0;
+    for (int i = 0; i < n; i++) {
+        found |= zeros[i];
+        signs[i * pixel_stride] = negative[i] & filled[i];
+        if (nonzero) nonzero[i * pixel_stride] = filled[i];
+    }
+    return found;
+}
+
+static int PATH(pack_pixels)(const float *x, int64_t channel_stride, int64_t channels, int64_t pixels,
+                             uint32_t *signs, uint32_t *nonzero, int64_t pixel_stride) {
+    uint32_t zeros = 0;
+    for (int64_t first = 0; first < channels; first += 32) {
+        const int64_t n = xnor_min(32, channels - first);
+        for (int64_t p = 0, step; p < pixels; p += step) {
+            const float *from = x + first * channel_stride + p;
+            const int64_t at = p * pixel_stride + first / 32;
+            uint32_t *mask = nonzero ? nonzero + at : NULL;
+            step = pixels - p >= 16 ? 16 : pixels - p >= 8 ? 8 : pixels - p >= 4 ? 4 : 1;
+            if (step == 16) zeros |= PATH(pack_block)(16, from, channel_stride, n, signs + at, mask, pixel_stride);
+            if (step == 8) zeros |= PATH(pack_block)(8, from, channel_stride, n, signs + at, mask, pixel_stride);
+            if (step == 4) zeros |= PATH(pack_block)(4, from, channel_stride, n, signs + at, mask, pixel_stride);
+            if (step == 1) zeros |= PATH(pack_block)(1, from, channel_stride, n, signs + at, mask, pixel_stride);
+        }
+    }
+    return zeros != 0;
+}
+
+/* The same for one pixel: channels lie side by side in memory. */
+static int PATH(pack_channels)(const float *x, int64_t channels, uint32_t *signs, uint32_t *nonzero) {
+    return PATH(pack_pixels)(x, 1, channels, 1, signs, nonzero, xnor_units(channels));
+}
+
+#ifndef PATH_HAS_STORE
+/* dots [pixel][panel] to alpha * dot + bias at out[filter * out_stride + pixel]; the integers themselves without alpha. */
+static void PATH(store)(const int32_t *dots, int64_t pixels, const float *alpha, const float *bias, int64_t filters,
+                        float *out, int64_t out_stride) {
+    for (int64_t j = 0; j < filters; j++) {
+        float *row = out + j * out_stride;
+        if (alpha)
+            for (int64_t p = 0; p < pixels; p++) row[p] = fmaf(alpha[j], (float)dots[p * PATH(panel) + j], bias[j]);
+        else
+            for (int64_t p = 0; p < pixels; p++) memcpy(row + p, dots + p * PATH(panel) + j, 4);
+    }
+}
+
+/* The signs of a panel's dots as bits: negative, and (the result) not 0. */
+static uint64_t PATH(threshold)(const int32_t *dots, const int32_t *flip, const int32_t *positive_from,
+                                const int32_t *negative_to, uint64_t *negative) {
+    uint64_t below = 0, above = 0;
+    for (int j = 0; j < PATH(panel); j++) {
+        const int32_t dot = (dots[j] ^ flip[j]) - flip[j];
+        above |= (uint64_t)(dot >= positive_from[j]) << j;
+        below |= (uint64_t)(dot <= negative_to[j]) << j;
+    }
+    *negative = below & ~above;
+    return below | above;
+}
+#endif
