@@ -59,7 +59,8 @@ def xnor_sign(
 
 
 def _count(words: Words) -> NDArray[np.int32]:
-    return np.bitwise_count(words).sum(-1, dtype=np.int32)
+    counts: NDArray[np.int32] = np.bitwise_count(words).sum(-1, dtype=np.int32)
+    return counts
 
 
 def _rows(words: Tensor) -> Words:
