@@ -1,0 +1,118 @@
+"""A GPU through CuPy: xnor.cu compiled for it, kernels launched on torch's current stream.
+
+Kernels get the addresses of torch's tensors, so nothing is copied. CuPy is imported here and only when asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib import resources
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xnornet_port.errors import XnorNetError
+from xnornet_port.kernels.cuda_tiles import KERNELS
+
+__all__ = ["Argument", "CupyDevice", "Device", "kernel_source", "open_device"]
+
+Argument = Tensor | int | None  # None: a null pointer
+
+
+class Device(Protocol):
+    """What `CudaBackend` needs of a GPU; the tests without one have their own."""
+
+    capability: tuple[int, int]
+    n_multiprocessors: int
+
+    def launch(
+        self, kernel: str, grid: tuple[int, ...], block: int, shared_bytes: int, arguments: tuple[Argument, ...]
+    ) -> None:
+        """Starts a kernel of xnor.cu; whole numbers are 32 bits wide."""
+
+    def finish(self) -> None:
+        """Waits for what was started."""
+
+
+def kernel_source() -> str:
+    """The text of xnor.cu."""
+    return resources.files("xnornet_port.kernels").joinpath("xnor.cu").read_text(encoding="utf-8")
+
+
+@functools.cache  # a GPU is opened and the kernels compiled once in a process; CuPy keeps the result on disk as well
+def open_device(index: int) -> CupyDevice:
+    """GPU number `index`. XnorNetError where CuPy or a compiler is missing."""
+    return CupyDevice(_import_cupy(), index)
+
+
+class CupyDevice:
+    """One GPU with its compiled kernels."""
+
+    def __init__(self, cupy: Any, index: int) -> None:
+        properties = torch.cuda.get_device_properties(index)
+        self.capability = (int(properties.major), int(properties.minor))
+        self.n_multiprocessors = int(properties.multi_processor_count)
+        self._cupy, self._index = cupy, index
+        with cupy.cuda.Device(index):
+            self._kernels = self._compile()
+
+    def launch(
+        self, kernel: str, grid: tuple[int, ...], block: int, shared_bytes: int, arguments: tuple[Argument, ...]
+    ) -> None:
+        stream = torch.cuda.current_stream(self._index).cuda_stream
+        with self._cupy.cuda.Device(self._index), self._cupy.cuda.ExternalStream(stream):
+            self._kernels[kernel](
+                grid, (block,), tuple(_by_value(argument) for argument in arguments), shared_mem=shared_bytes
+            )
+
+    def finish(self) -> None:
+        torch.cuda.current_stream(self._index).synchronize()
+
+    def _compile(self) -> dict[str, Any]:
+        module = self._cupy.RawModule(code=kernel_source(), options=("--std=c++17",))
+        try:
+            module.compile()
+            kernels = {name: module.get_function(name) for name in KERNELS if _is_for(name, self.capability)}
+        except (ImportError, OSError, RuntimeError, self._cupy.cuda.compiler.CompileException) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise XnorNetError(
+                f"CuPy cannot compile the CUDA kernels: {reason}; pip install '{_cupy_package()}[ctk]' brings a compiler"
+            ) from error
+        room = int(self._cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"])
+        for name, kernel in kernels.items():
+            if not name.startswith(_SMALL_KERNELS):
+                kernel.max_dynamic_shared_size_bytes = min(room, _LARGEST_SHARED_BYTES)
+        return kernels
+
+
+_SMALL_KERNELS = ("xnor_pack", "xnor_pixel_info", "xnor_place_sums", "xnor_pool_signs")
+_LARGEST_SHARED_BYTES = 64 * 1024  # no tile takes more, and the Turing of 2018 has no more
+
+
+def _is_for(kernel: str, capability: tuple[int, int]) -> bool:
+    return not kernel.startswith("xnor_tensor") or (8, 0) <= capability < (10, 0)
+
+
+def _by_value(argument: Argument) -> Any:
+    """As CuPy passes it: an address of 8 bytes or a whole number of 4."""
+    if isinstance(argument, Tensor):
+        return np.uint64(argument.data_ptr())
+    return np.uint64(0) if argument is None else np.int32(argument)
+
+
+def _import_cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise XnorNetError(
+            f"backend 'cuda' needs CuPy: pip install {_cupy_package()} (missing here: {error}); or choose backend 'cpu'"
+        ) from error
+    return cupy
+
+
+def _cupy_package() -> str:
+    """The wheel for the CUDA that torch was built with."""
+    major = (torch.version.cuda or "13").split(".")[0]
+    return f"cupy-cuda{major}x"
