@@ -59,8 +59,10 @@ def backend_of(x: Tensor | PackedInput, tile: str | None = None) -> CudaBackend:
         raise XnorNetError(f"backend 'cuda' needs an NVIDIA GPU and {built}; choose backend 'cpu'")
     device = (x.signs if isinstance(x, PackedInput) else x).device
     if device.type != "cuda":
-        raise XnorNetError(f"backend 'cuda' needs its input on the GPU, this one is on {device}: x.cuda(), or backend 'cpu'")
-    return CudaBackend(open_device(cast(int, device.index)), tile)
+        raise XnorNetError(
+            f"backend 'cuda' needs its input on the GPU, this one is on {device}: x.cuda(), or backend 'cpu'"
+        )
+    return CudaBackend(open_device(device.index), tile)
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,8 @@ class CudaBackend:
     def _bits(self, x: Tensor | PackedInput) -> _Bits:
         if isinstance(x, Tensor):
             return self._pack(x)
+        n_pixels = _count_pixels(x.signs)
         signs, nonzero = _aligned(x.signs), None if x.nonzero is None else _aligned(x.nonzero)
-        n_pixels = _count_pixels(signs)
         info = torch.empty(signs.shape[:3], dtype=torch.int32, device=signs.device)
         arguments = (signs, nonzero, info, n_pixels, x.channels, signs.shape[3])
         self.device.launch("xnor_pixel_info", (-(-n_pixels // _BLOCK),), _BLOCK, 0, arguments)

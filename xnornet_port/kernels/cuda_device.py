@@ -78,7 +78,7 @@ class CupyDevice:
         except (ImportError, OSError, RuntimeError, self._cupy.cuda.compiler.CompileException) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise XnorNetError(
-                f"CuPy cannot compile the CUDA kernels: {reason}; pip install '{_cupy_package()}[ctk]' brings a compiler"
+                f"CuPy cannot compile the CUDA kernels: {reason}; pip install '{_cupy_package()}[ctk]' may help"
             ) from error
         room = int(self._cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"])
         for name, kernel in kernels.items():

@@ -6,7 +6,7 @@
 // for the value is m - 2a. Pixels outside the picture have neither bit and so add nothing. Where the weights have no
 // zero, m.n - 2 a.n is a sum over the pixels of the window alone ("row sum"); where the window has no zero, m.n - 2 m.b
 // is a sum over the kernel's places inside the picture alone ("border sum", read from prefix sums). As a rule both
-// hold, and a.b is the one product left. Horner's rule takes the four terms in one accumulator (`multiply_planes`).
+// hold, and a.b is the one product left. Horner's rule takes the four terms in one accumulator (`convolve`).
 //
 // The file needs no header: built-ins and inline PTX only. Tests compile it with g++ as well (tests/xnornet_port/
 // kernels/cuda_shim.h), where the five functions of the first section are the shim's.
@@ -212,77 +212,69 @@ struct Tile {
   static const int ROWS_AT = PIPELINE_BYTES > SLAB_BYTES ? PIPELINE_BYTES : SLAB_BYTES;  // the RowData begin here
 };
 
-// What a row of the product, an output pixel, needs when it leaves.
+// What a row of the product, an output pixel, needs when its bits are fetched and when it leaves.
 struct RowData {
-  int sum;                // row sum
-  int top, bottom, left, right;  // the kernel's places inside the picture: [top, bottom) x [left, right)
-  int has_zero;
-  int picture, place;     // n and h' * W' + w'; n is -1 past the last row
+  int pixel, y, x;     // upper left of its window: place in the input counted in pixels (may be before it), coordinates
+  int picture, place;  // n and h' * W' + w'; n is -1 past the last row
+  int sum;             // row sum
+  unsigned short top, bottom, left, right;  // the kernel's places inside the picture: [top, bottom) x [left, right)
 };
 
 // First and last + 1 of the places k with 0 <= first + k * dilation < size.
-__device__ __forceinline__ void places_inside(int first, int dilation, int length, int size, int& begin, int& end) {
-  begin = first >= 0 ? 0 : (-first + dilation - 1) / dilation;
-  end = first >= size ? 0 : (size - 1 - first) / dilation + 1;
-  end = end < length ? end : length;
-  begin = begin < end ? begin : end;
+__device__ __forceinline__ void places_inside(int first, int dilation, int length, int size, unsigned short& begin,
+                                              unsigned short& end) {
+  const int from = first >= 0 ? 0 : (-first + dilation - 1) / dilation;
+  const int to = first >= size ? 0 : min((size - 1 - first) / dilation + 1, length);
+  begin = (unsigned short)min(from, to);
+  end = (unsigned short)to;
 }
 
 template <class T>
-__device__ void describe_rows(const Convolution& c, RowData* rows) {
+__device__ __forceinline__ void describe_rows(const Convolution& c, RowData* rows) {
+  const int places = c.out_h * c.out_w;
   for (int r = threadIdx.x; r < T::ROWS; r += T::THREADS) {
     const long long row = (long long)blockIdx.x * T::ROWS + r;
-    const int places = c.out_h * c.out_w;
-    RowData data = {0, 0, 0, 0, 0, 0, -1, 0};
+    RowData data = {0, -0x40000000, 0, -1, 0, 0, 0, 0, 0, 0};  // far outside: only zeros
     if (row < (long long)c.batch * places) {
       data.picture = (int)(row / places);
       data.place = (int)(row % places);
-      const int y = data.place / c.out_w * c.stride_h - c.pad_h, x = data.place % c.out_w * c.stride_w - c.pad_w;
-      places_inside(y, c.dilation_h, c.kernel_h, c.height, data.top, data.bottom);
-      places_inside(x, c.dilation_w, c.kernel_w, c.width, data.left, data.right);
-      const int* info = c.info + (long long)data.picture * c.height * c.width;
-      for (int i = data.top; i < data.bottom; ++i)
-        for (int j = data.left; j < data.right; ++j) {
-          const int pixel = info[(y + i * c.dilation_h) * c.width + x + j * c.dilation_w];
-          data.sum += pixel >> 1;
-          data.has_zero |= pixel & 1;
-        }
+      data.y = data.place / c.out_w * c.stride_h - c.pad_h;
+      data.x = data.place % c.out_w * c.stride_w - c.pad_w;
+      data.pixel = (data.picture * c.height + data.y) * c.width + data.x;
+      places_inside(data.y, c.dilation_h, c.kernel_h, c.height, data.top, data.bottom);
+      places_inside(data.x, c.dilation_w, c.kernel_w, c.width, data.left, data.right);
     }
     rows[r] = data;
   }
 }
 
+// Adds up the row sums; says whether this thread met a pixel with a zero.
+template <class T>
+__device__ __forceinline__ int sum_rows(const Convolution& c, RowData* rows) {
+  int has_zero = 0;
+  for (int item = threadIdx.x; item < T::ROWS * c.kernel_h * c.kernel_w; item += T::THREADS) {
+    const int r = item % T::ROWS, i = item / T::ROWS / c.kernel_w, j = item / T::ROWS % c.kernel_w;
+    if (i < rows[r].top || i >= rows[r].bottom || j < rows[r].left || j >= rows[r].right) continue;
+    const int info = c.info[rows[r].pixel + i * c.dilation_h * c.width + j * c.dilation_w];
+    atomicAdd(&rows[r].sum, info >> 1);
+    has_zero |= info & 1;
+  }
+  return has_zero;
+}
+
 // Brings the bits in. A thread copies the same CHUNK of the 8 words of a stage for LOADS_A pixels and LOADS_B filters.
 template <class T>
 struct Loader {
-  static const int CHUNKS = T::ROW_WORDS / T::CHUNK * T::SLICES;  // of a row in a stage
-  static const int STEP = T::THREADS / CHUNKS;                    // rows between a thread's copies
+  static const int ROW_CHUNKS = T::ROW_WORDS / T::CHUNK;
+  static const int CHUNKS = ROW_CHUNKS * T::SLICES;  // of a row in a stage
+  static const int STEP = T::THREADS / CHUNKS;       // rows between a thread's copies
   static const int LOADS_A = T::ROWS / STEP, LOADS_B = T::COLUMNS / STEP;
 
-  int picture[LOADS_A];             // its first pixel, in pixels; windows' corners in corner_y, corner_x
-  int corner_y[LOADS_A], corner_x[LOADS_A];
-  int kernel_y, kernel_x, word;     // where in the window this thread's next chunk lies
-  int filter_word;                  // the same place, counted in words of a filter
-  int first_row, chunk;
-
-  __device__ __forceinline__ Loader(const Convolution& c) {
-    chunk = threadIdx.x % CHUNKS;
-    first_row = threadIdx.x / CHUNKS;
-    const int places = c.out_h * c.out_w;
-#pragma unroll
-    for (int i = 0; i < LOADS_A; ++i) {
-      const long long row = (long long)blockIdx.x * T::ROWS + first_row + i * STEP;
-      const bool exists = row < (long long)c.batch * places;
-      const int n = exists ? (int)(row / places) : 0, place = exists ? (int)(row % places) : 0;
-      picture[i] = n * c.height * c.width;
-      corner_y[i] = exists ? place / c.out_w * c.stride_h - c.pad_h : -0x40000000;  // far outside: zeros
-      corner_x[i] = place % c.out_w * c.stride_w - c.pad_w;
-    }
-  }
+  int kernel_y, kernel_x, word;  // where in the window this thread's next chunk lies
+  int filter_word;               // the same place, counted in words of a filter
 
   __device__ __forceinline__ void rewind(const Convolution& c) {
-    filter_word = chunk * T::CHUNK;
-    word = filter_word;
+    filter_word = word = threadIdx.x % CHUNKS * T::CHUNK;
     kernel_y = kernel_x = 0;
     settle(c);
   }
@@ -299,28 +291,28 @@ struct Loader {
   }
 
   // Starts the copies of one stage and moves on to the next.
-  __device__ __forceinline__ void load(const Convolution& c, const uint64* input, const uint64* weights,
-                                       uint64* stage) {
-    // chunk / (8 / CHUNK) is the slice
-    const int slice = chunk / (T::ROW_WORDS / T::CHUNK);
-    uint64* to = stage + slice * T::SLICE_WORDS + first_row * T::ROW_WORDS + chunk * T::CHUNK % T::ROW_WORDS;
+  __device__ __forceinline__ void load(const Convolution& c, const RowData* rows, const uint64* input,
+                                       const uint64* weights, uint64* stage) {
+    const int chunk = threadIdx.x % CHUNKS, first_row = threadIdx.x / CHUNKS;
+    uint64* to = stage + chunk / ROW_CHUNKS * T::SLICE_WORDS + first_row * T::ROW_WORDS + chunk % ROW_CHUNKS * T::CHUNK;
     const bool inside_kernel = kernel_y < c.kernel_h;
     const int down = kernel_y * c.dilation_h, across = kernel_x * c.dilation_w;
+    const int beyond = down * c.width + across;  // pixels from the window's corner
 #pragma unroll
     for (int i = 0; i < LOADS_A; ++i) {
-      const int y = corner_y[i] + down, x = corner_x[i] + across;
-      const bool present = inside_kernel && (uint32)y < (uint32)c.height && (uint32)x < (uint32)c.width;
-      const long long pixel = present ? picture[i] + y * c.width + x : 0;
-      copy_async<T::CHUNK * 8>(to + i * STEP * T::ROW_WORDS, input + pixel * c.words + (present ? word : 0), present);
+      const RowData& row = rows[first_row + i * STEP];
+      const bool present = inside_kernel && (uint32)(row.y + down) < (uint32)c.height &&
+                           (uint32)(row.x + across) < (uint32)c.width;
+      const long long from = present ? (long long)(row.pixel + beyond) * c.words + word : 0;
+      copy_async<T::CHUNK * 8>(to + i * STEP * T::ROW_WORDS, input + from, present);
     }
-    to += T::ROWS * T::ROW_WORDS;
     const int filter_words = c.kernel_h * c.kernel_w * c.words;
+    const int first_filter = blockIdx.y * T::COLUMNS + first_row;
 #pragma unroll
     for (int i = 0; i < LOADS_B; ++i) {
-      const int filter = blockIdx.y * T::COLUMNS + first_row + i * STEP;
-      const bool present = inside_kernel && filter < c.out_channels;
-      const long long from = present ? (long long)filter * filter_words + filter_word : 0;
-      copy_async<T::CHUNK * 8>(to + i * STEP * T::ROW_WORDS, weights + from, present);
+      const bool present = inside_kernel && first_filter + i * STEP < c.out_channels;
+      const long long from = present ? (long long)(first_filter + i * STEP) * filter_words + filter_word : 0;
+      copy_async<T::CHUNK * 8>(to + (T::ROWS + i * STEP) * T::ROW_WORDS, weights + from, present);
     }
     filter_word += T::ROW_WORDS * T::SLICES;
     word += T::ROW_WORDS * T::SLICES;
@@ -328,38 +320,48 @@ struct Loader {
   }
 };
 
-// The four products of dot by Horner's rule, each a pass over all the bits; M has the accumulators and multiplies.
-template <class T, class M>
-__device__ __forceinline__ void multiply_planes(const Convolution& c, M& multiplier, bool input_zero, uint64* stages) {
-  Loader<T> loader(c);
-  const bool weight_zero = c.weight_nonzero != 0;
-  const int total_words = c.kernel_h * c.kernel_w * c.words;
-  const int n_stages = (total_words + T::ROW_WORDS * T::SLICES - 1) / (T::ROW_WORDS * T::SLICES);
-  for (int pass = 0; pass < 4; ++pass) {  // a.b, a.n, m.b, m.n
-    if (pass == 1 || pass == 3) multiplier.times_minus_two();
-    const bool of_weight_zero = pass == 1 || pass == 3, of_input_zero = pass >= 2;
-    if ((of_weight_zero && !weight_zero) || (of_input_zero && !input_zero)) continue;
-    const uint64* input = of_input_zero ? c.input_nonzero : c.input_signs;
-    const uint64* weights = of_weight_zero ? c.weight_nonzero : c.weight_signs;
-    __syncthreads();  // the stages are free again
+// One of the four products of dot: all the bits of one plane of the pixels with those of one of the filters.
+template <class T>
+struct Pass {
+  const Convolution& c;
+  const RowData* rows;
+  uint64* stages;
+  const uint64 *input, *weights;
+  Loader<T> loader;
+  int n_stages;
+
+  __device__ __forceinline__ Pass(const Convolution& convolution, const RowData* row_data, uint64* memory)
+      : c(convolution), rows(row_data), stages(memory) {
+    const int words = T::ROW_WORDS * T::SLICES;
+    n_stages = (c.kernel_h * c.kernel_w * c.words + words - 1) / words;
+  }
+
+  __device__ __forceinline__ void load(int s) {
+    if (s < n_stages) loader.load(c, rows, input, weights, stages + s % T::STAGES * T::STAGE_WORDS);
+    commit_copies();  // an empty group too, so that counting groups is counting stages
+  }
+
+  __device__ __forceinline__ void start(const uint64* input_plane, const uint64* weight_plane) {
+    input = input_plane;
+    weights = weight_plane;
     loader.rewind(c);
-#pragma unroll
-    for (int s = 0; s < T::STAGES - 1; ++s) {
-      if (s < n_stages) loader.load(c, input, weights, stages + s * T::STAGE_WORDS);
-      commit_copies();
-    }
+#pragma unroll 1
+    for (int s = 0; s < T::STAGES - 1; ++s) load(s);
+  }
+
+  template <class M>
+  __device__ __forceinline__ void run(M& multiplier) {
+#pragma unroll 1
     for (int s = 0; s < n_stages; ++s) {
       wait_for_copies<T::STAGES - 2>();
       __syncthreads();  // stage s is there for all, and all are done with stage s - 1, whose room is filled next
-      const int ahead = s + T::STAGES - 1;
-      if (ahead < n_stages) loader.load(c, input, weights, stages + ahead % T::STAGES * T::STAGE_WORDS);
-      commit_copies();
+      load(s + T::STAGES - 1);
       multiplier.stage(stages + s % T::STAGES * T::STAGE_WORDS);
     }
     wait_for_copies<0>();
     multiplier.end_of_pass();
   }
-}
+};
 
 // Border sum of a filter: its places inside the picture. A whole window, as most are, is one number.
 __device__ __forceinline__ int border_sum(const Convolution& c, const RowData& row, const int* prefix) {
@@ -445,18 +447,30 @@ __device__ void store_signs(const Convolution& c, const int* slab, const RowData
   }
 }
 
+// The block's tile: Horner's rule over the products a.b, a.n, m.b, m.n, then out with it. As a rule a.b is all.
 template <class T, class M>
 __device__ __forceinline__ void convolve(const Convolution& c) {
   uint4* shared = shared_memory();
   RowData* rows = (RowData*)((char*)shared + T::ROWS_AT);
   describe_rows<T>(c, rows);
   __syncthreads();
-  int block_has_zero = 0;
-  if (c.input_nonzero != 0)
-    for (int r = threadIdx.x; r < T::ROWS; r += T::THREADS) block_has_zero |= rows[r].has_zero;
-  const bool input_zero = __syncthreads_or(block_has_zero) != 0;
+  Pass<T> pass(c, rows, (uint64*)shared);
+  pass.start(c.input_signs, c.weight_signs);
+  const int has_zero = sum_rows<T>(c, rows);  // while the first bits are on their way
+  const bool input_zero = __syncthreads_or(c.input_nonzero != 0 && has_zero) != 0;
+  const bool weight_zero = c.weight_nonzero != 0;
   M multiplier;
-  multiply_planes<T, M>(c, multiplier, input_zero, (uint64*)shared);
+#pragma unroll 1
+  for (int product = 0; product < 4; ++product) {
+    const bool of_weight_zeros = product % 2 == 1, of_input_zeros = product / 2 == 1;
+    if (of_weight_zeros) multiplier.times_minus_two();
+    if ((of_weight_zeros && !weight_zero) || (of_input_zeros && !input_zero)) continue;
+    if (product > 0) {
+      __syncthreads();  // the stages are free again
+      pass.start(of_input_zeros ? c.input_nonzero : c.input_signs, of_weight_zeros ? c.weight_nonzero : c.weight_signs);
+    }
+    pass.run(multiplier);
+  }
   int* slab = (int*)shared;
   for (int first = 0; first < T::COLUMNS; first += T::SLAB) {
     __syncthreads();  // the stages, or the slab before, are no longer read

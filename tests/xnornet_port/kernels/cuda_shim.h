@@ -265,6 +265,9 @@ static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
 static inline int max(int a, int b) { return a > b ? a : b; }
 
+static inline int min(int a, int b) { return a < b ? a : b; }
+static inline int atomicAdd(int* to, int value) { return *to += value, *to - value; }
+
 static inline void __syncthreads() { shim::wait_for_block("__syncthreads"); }
 
 static inline int __syncthreads_or(int value) {
