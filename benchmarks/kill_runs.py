@@ -5,9 +5,9 @@
 
 One run is left alone. The others are killed at a moment drawn evenly over the time it takes, resumed with -resume,
 killed again at another, and so on until one of them comes to its end; then every file of it must be the undisturbed
-one's, byte for byte: model_N.t7, optimState_N.t7, the logs. The network is the small XNOR network of tests/golden with a dropout,
-the pictures are those of tests/golden, a state is kept after every batch. Each process is forked from one that has
-imported PyTorch, so that a cycle takes about a second; it is a process of its own and really killed.
+one's, byte for byte: model_N.t7, optimState_N.t7, the logs. The network is the small XNOR network of tests/golden with
+a dropout, the pictures are those of tests/golden, a state is kept after every batch. Each process is forked from one
+that has imported PyTorch, so that a cycle takes about a second; it is a process of its own and really killed.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def table(tallies: list[Tally]) -> str:
         f"{sum(tally.kills for tally in tallies)} --write`: a run of {N_EPOCHS} epochs of {EPOCH_SIZE} batches is "
         "killed at random moments, resumed, killed again, until it ends.",
         "",
-        "| workers | kills | runs brought to their end | undisturbed run | files left half written by a kill | mistakes |",
+        "| workers | kills | runs brought to their end | undisturbed run | kills in the middle of a file | mistakes |",
         "|---|---|---|---|---|---|",
     ]
     for tally in tallies:
@@ -244,8 +244,8 @@ def table(tallies: list[Tally]) -> str:
     lines.append(
         "A mistake is: an exit code other than 0, a file of the ended run ("
         + ", ".join(f"`{name}`" for name in FILES)
-        + ") that is not the undisturbed run's byte for byte, a half-written file left after the end, a data worker still "
-        f"there {ORPHAN_SECONDS:.0f} s after its main process was killed."
+        + ") that is not the undisturbed run's byte for byte, a half-written file left after the end, a data worker "
+        f"still there {ORPHAN_SECONDS:.0f} s after its main process was killed."
     )
     lines += [f"- {mistake}" for tally in tallies for mistake in tally.mistakes]
     return "\n".join(lines) + "\n"

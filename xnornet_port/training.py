@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from lua_compat.errors import LuaCompatError
 from lua_compat.generator import Generator
 from lua_compat.optim import SGD, Adam
 from xnornet_port.answers import criterion_of
@@ -67,7 +68,27 @@ def train(
     report: Report,
     should_stop: StopRequest,
 ) -> int:
-    """The epochs from `start` on; returns the exit code: 0, or that of the signal that ended it."""
+    """The epochs from `start` on; returns the exit code: 0, or that of the signal that ended it.
+
+    Raises XnorNetError, which says how to go on, for what a run can be resumed after: a data worker lost, a full disk.
+    """
+    try:
+        return _epochs(options, training, data, start, keeper, report, should_stop)
+    except FloatingPointError as error:  # resumed, it would come to the same
+        raise XnorNetError(f"{error}; {what_is_saved(Path(options.save))}") from error
+    except (XnorNetError, LuaCompatError, OSError) as error:
+        raise XnorNetError(f"{error}; when that is mended, go on with -resume {options.save}") from error
+
+
+def _epochs(
+    options: Options,
+    training: Training,
+    data: DataSource,
+    start: Moment,
+    keeper: StateKeeper,
+    report: Report,
+    should_stop: StopRequest,
+) -> int:
     moment = start
     while moment.epoch < options.epoch_number + options.n_epochs:
         if not moment.is_trained and not _train_epoch(options, training, data, moment, keeper, report, should_stop):
@@ -108,7 +129,7 @@ def _train_epoch(
     try:
         trained = train_pass(options, training, data, epoch, moment.so_far, report, after_batch, should_stop)
     except FloatingPointError as error:
-        raise XnorNetError(f"epoch {epoch}: {error}; {what_is_saved(folder)}") from error
+        raise FloatingPointError(f"epoch {epoch}: {error}") from error
     except XnorNetError:  # of the data: what is trained is whole
         keeper.keep(moment)
         raise
