@@ -35,6 +35,7 @@ COMMANDS = {
     "convert": Command("cache_tools.convert", "a network to safetensors, PyTorch, ONNX or another .t7"),
     "caches": Command("cache_tools.caches", "check, relocate or build the data caches of a run"),
     "summary": Command("cache_tools.summary", "what a network costs: bits, memory and work per layer"),
+    "predict": Command("cache_tools.predict", "what a network sees in pictures"),
     "plot": Command("cache_tools.plot", "draw the curves of runs from their logs"),
     "prepare": Command("cache_tools.prepare", "ImageNet from its tar files to the folders main.py wants"),
     "demo-data": Command("cache_tools.demo_data", "make a small real data set from handwritten digits"),

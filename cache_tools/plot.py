@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cache_tools.console import add_quiet
-from lua_compat.logger import read_log
+from cache_tools.run_folder import first_epoch, read_curves
 from xnornet_port.errors import XnorNetError
 
 __all__ = ["EPILOG", "add_arguments", "run"]
@@ -56,25 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         print(output)
     return 0
-
-
-def read_curves(folder: Path) -> dict[str, list[float]]:
-    """The columns of a run's two logs by name; a run that was only tested has no training log."""
-    logs = [folder / name for name in ("train.log", "test.log") if (folder / name).is_file()]
-    if not logs:
-        raise XnorNetError(f"{folder}: neither train.log nor test.log is there; give the folder of a run")
-    return {name: values for log in logs for name, values in read_log(log).items()}
-
-
-def first_epoch(folder: Path) -> int:
-    """The number of a run's first epoch, from the record this port keeps; 1 for a run of the original."""
-    record = folder / "options.json"
-    if not record.is_file():
-        return 1
-    try:
-        return int(json.loads(record.read_text(encoding="utf-8"))["options"]["epochNumber"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise XnorNetError(f"{record}: not the record of a run of main.py ({error})") from error
 
 
 def draw(folders: list[Path], curves: list[dict[str, list[float]]]) -> Any:

@@ -1,0 +1,177 @@
+"""predict: what a network sees in pictures, with its likeliest classes.
+
+Pictures come to the network as in `main.py -testOnly`, and as there an XNOR network's latent weights are binarised.
+Mean and deviation, and the classes' names, come from the folder of the caches, or from that of the run MODEL is in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cache_tools.class_names import ClassNames, find_class_names
+from cache_tools.console import add_quiet, progress_bar
+from cache_tools.contact_sheet import Tile, write_sheet
+from cache_tools.imagenet_sources import is_picture
+from cache_tools.network_source import add_weight_options, open_network, wants_binary_weights
+from cache_tools.prediction import Answer, Fault, Predictor
+from cache_tools.run_folder import recorded_options
+from xnornet_port.answers import class_scores
+from xnornet_port.binarization import Binarizer
+from xnornet_port.dataset_cache import read_statistics
+from xnornet_port.errors import XnorNetError
+from xnornet_port.packed_file import is_packed_file
+from xnornet_port.preprocessing import Preprocessing
+from xnornet_port.xnor_inference import XnorModel
+
+__all__ = ["EPILOG", "add_arguments", "run"]
+
+EPILOG = """examples:
+  python -m cache_tools predict cache/RUN/DATE/model_55.t7 cat.jpg dog.jpg
+  python -m cache_tools predict alexnet_XNOR.t7 photos --cache cache --names synset_words.txt --sheet photos.png
+  python -m cache_tools predict alexnet_BWN.t7 'val/n0144*/*.JPEG' --cache cache --binary-weight --json
+
+exit codes: 0 done, 1 an error, told in one line, or a picture that cannot be read, 2 wrong usage, 130 stopped by Ctrl-C
+"""
+
+STATISTICS = "meanstdCache.t7"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a .t7 file, or a packed .safetensors that `convert` wrote")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="pictures, folders of pictures, or patterns")
+    parser.add_argument("--cache", type=Path, help="folder with meanstdCache.t7 (default: that of MODEL's run)")
+    parser.add_argument("--names", type=Path, help="what classes are called: synset_words.txt, or a classes.t7")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes shown (default 5)")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="write a picture of the pictures and their classes")
+    parser.add_argument("--image-size", type=int, help="main.py's -imageSize (default: the run's, or 256)")
+    parser.add_argument("--crop-size", type=int, help="main.py's -cropSize (default: the run's, or 224)")
+    parser.add_argument("--json", action="store_true", help="write JSON")
+    add_weight_options(parser)
+    add_quiet(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the classes of each picture; 1 where one cannot be read. Raises XnorNetError, which the caller prints."""
+    if arguments.top < 1:
+        raise XnorNetError(f"--top {arguments.top}: expected 1 or more")
+    paths = find_pictures(arguments.images)
+    predictor = open_predictor(arguments)
+    n_classes = count_classes(predictor)
+    names = find_class_names(places(arguments), arguments.names, n_classes)
+    answers: list[Answer | Fault] = []
+    with progress_bar("looking at pictures", len(paths), arguments.quiet) as done:
+        for answer in predictor.answers(paths):
+            answers.append(answer)
+            done(len(answers))
+    if arguments.json:
+        print(json.dumps([as_json(answer, names, arguments.top) for answer in answers], indent=1))
+    for answer in answers:
+        if isinstance(answer, Fault):
+            print(answer.reason, file=sys.stderr)
+        elif not arguments.json:
+            print(*lines(answer, names, arguments.top), sep="\n")
+    if arguments.sheet is not None:
+        tiles = [Tile(a.path, tile_lines(a, names)) for a in answers if isinstance(a, Answer)]
+        write_sheet(arguments.sheet, tiles)
+        if not arguments.quiet and not arguments.json:
+            print(arguments.sheet)
+    return 1 if any(isinstance(answer, Fault) for answer in answers) else 0
+
+
+def find_pictures(words: Sequence[str]) -> list[str]:
+    """The files that words typed name: a file itself, what is in a folder, what fits a pattern; sorted within each."""
+    found = []
+    for word in words:
+        if os.path.isdir(word):
+            some = [
+                os.path.join(parent, name) for parent, _, names in os.walk(word) for name in names if is_picture(name)
+            ]
+        elif os.path.lexists(word) or not glob.has_magic(word):
+            some = [word]  # if it is not there, reading it says so
+        else:
+            some = [path for path in glob.glob(word, recursive=True) if not os.path.isdir(path)]
+        if not some:
+            raise XnorNetError(f"{word}: no pictures there")
+        found += sorted(some)
+    return found
+
+
+def places(arguments: argparse.Namespace) -> list[Path]:
+    """Folders that may hold caches: the one named, that of the model, and the one its run belongs to."""
+    if arguments.cache is not None:
+        return [arguments.cache]
+    model = Path(arguments.model).resolve()
+    return [model.parent, *model.parents[2:3]]
+
+
+def open_predictor(arguments: argparse.Namespace) -> Predictor:
+    """The network and how pictures are brought to it, as its run had it."""
+    files = [folder / STATISTICS for folder in places(arguments) if (folder / STATISTICS).is_file()]
+    if not files:
+        where = " and ".join(str(folder) for folder in places(arguments))
+        raise XnorNetError(f"no {STATISTICS} in {where}: name the folder of the caches with --cache")
+    options = recorded_options(Path(arguments.model).resolve().parent)
+    settings = Preprocessing(
+        image_size=arguments.image_size or int(options.get("imageSize", 256)),
+        crop_size=arguments.crop_size or int(options.get("cropSize", 224)),
+        scaling_factor=0.0,
+        statistics=read_statistics(str(files[0])),
+    )
+    if is_packed_file(arguments.model):
+        return Predictor(XnorModel.load(arguments.model), settings, None)
+    network = open_network(arguments.model)
+    binarizer = Binarizer(network) if wants_binary_weights(network, arguments) else None
+    return Predictor(network, settings, binarizer)
+
+
+def count_classes(predictor: Predictor) -> int:
+    """How many classes the network answers for. Raises XnorNetError where it does not take such a picture."""
+    side = predictor.settings.crop_size
+    network: nn.Module = predictor.network.eval()
+    try:
+        with torch.no_grad():
+            return class_scores(network, torch.zeros(1, 3, side, side)).shape[1]
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise XnorNetError(f"the network takes no picture of {side} pixels ({reason}); give --crop-size") from error
+
+
+def lines(answer: Answer, names: ClassNames, top: int) -> list[str]:
+    """For people; control characters of names shown as such."""
+    shown = [printable(answer.path)]
+    for number, probability in answer.best(top):
+        title, folder = names.title(number), names.folder(number)
+        beside = f"  ({printable(folder)})" if folder != title else ""
+        shown.append(f"  {probability:7.2%}  {printable(title)}{beside}")
+    return shown
+
+
+def tile_lines(answer: Answer, names: ClassNames) -> list[str]:
+    """Below a picture of the sheet."""
+    return [f"{probability:.0%} {printable(names.title(number))}" for number, probability in answer.best(3)]
+
+
+def printable(text: str) -> str:
+    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode()
+                   for character in text)  # fmt: skip
+
+
+def as_json(answer: Answer | Fault, names: ClassNames, top: int) -> dict[str, Any]:
+    path = os.fsencode(answer.path).decode("utf-8", errors="backslashreplace")
+    if isinstance(answer, Fault):
+        return {"file": path, "error": answer.reason}
+    classes = [
+        {"number": number, "class": names.folder(number), "name": names.title(number), "probability": probability}
+        for number, probability in answer.best(top)
+    ]
+    return {"file": path, "classes": classes}
