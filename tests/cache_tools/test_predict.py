@@ -1,4 +1,4 @@
-"""predict: answers of real Torch7's -testOnly, the same bits as testing, names, files that cannot be read, the sheet."""
+"""predict: answers of real Torch7's -testOnly, the same bits as testing, names, unreadable files, the sheet."""
 
 import json
 import os
