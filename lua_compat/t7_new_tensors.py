@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lua_compat.t7_arrays import ARRAY_CLASSES, MOST_DIMENSIONS
 from lua_compat.t7_format import Layout
 from lua_compat.t7_runs import SHORTEST_RUN, field, leading_true, python_numbers
-from lua_compat.values import LuaValue, Storage, Tensor, lua_number
+from lua_compat.values import EXACT_INTEGERS, LuaValue, Storage, Tensor
 
 __all__ = ["NUMBER_BYTES", "NewTensor", "NewTensorReader"]
 
@@ -85,7 +85,8 @@ class NewTensorReader:
         sizes, strides = numbers[:ndim], numbers[ndim:]
         if not data <= end <= self._size or end > data + SMALL_BYTES or index == storage_index:
             return None
-        if not fits(sizes, strides, offset, count):
+        is_whole = strides == [1] and sizes == [count] and offset == 1 and count > 0  # nearly all are
+        if not is_whole and not fits(sizes, strides, offset, count):
             return None
         storage = np.ndarray.__new__(header.storage_kind, (count,), header.dtype, bytearray(self._view[data:end]))
         memo[storage_index] = storage
@@ -106,7 +107,7 @@ class NewTensorReader:
             found = self.read(memo, position + NUMBER_BYTES) if tag == NUMBER and key.is_integer() else None
             if found is None:
                 return taken, position
-            entries[lua_number(key + 0.0)] = found[0]  # -0.0 is the key 0
+            entries[int(key) if -EXACT_INTEGERS < key < EXACT_INTEGERS else key] = found[0]
             position = found[1]
         return most, position
 
