@@ -10,6 +10,7 @@ import numpy as np
 
 from lua_compat.errors import T7Error
 from lua_compat.t7_format import ElementType, Layout
+from lua_compat.t7_key_guard import KeyGuard
 from lua_compat.t7_source import MISSING, read_class
 from lua_compat.values import LuaValue, Storage, lua_number
 
@@ -34,6 +35,7 @@ class AsciiSource:
         self.position = 0
         self.size = len(buffer)
         self.has_longs = False
+        self.guard = KeyGuard()
         self._buffer = buffer
 
     def at_end(self) -> bool:

@@ -18,6 +18,7 @@ from lua_compat.t7_format import (
     Tag,
     payload_of,
 )
+from lua_compat.t7_key_guard import KEYS_AT_ONCE
 from lua_compat.t7_new_tensors import NUMBER_BYTES, NewTensor, NewTensorReader
 from lua_compat.t7_runs import SHORTEST_RUN, Patience
 from lua_compat.t7_source import MISSING, Source
@@ -38,6 +39,7 @@ __all__ = ["ObjectReader"]
 
 LONGEST_PATH = 40  # steps of a path that are shown
 MOST_BETWEEN = 100  # objects that stand for the fields of others
+MOST_TENSORS = 1 << 15  # read without a look at their keys
 LUA_BYTECODE = b"\x1bL"
 # Members of an IntEnum are slow to look up.
 NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, OLDEST_FUNCTION, LEGACY_FUNCTION, FUNCTION = map(int, Tag)
@@ -46,18 +48,22 @@ NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, OLDEST_FUNCTION, LEGACY_FUNCTION, FU
 class TableFrame:
     """A table (or tds.Hash) whose entries are being read."""
 
-    __slots__ = ("entries", "key", "last_key", "patience", "remaining", "table")
+    __slots__ = ("check_at", "entries", "key", "last_key", "patience", "remaining", "table")
 
     def __init__(self, table: LuaTable, count: int) -> None:
         self.table = table
         self.entries = table._entries
         self.remaining = count
+        self.check_at = count - KEYS_AT_ONCE
         self.key: Any = MISSING
         self.last_key: Any = MISSING
         self.patience: Patience | None = None  # for runs of tensors of one shape
 
     def read_run(self, source: Source) -> None:
         """Let the source read what it can in one go."""
+        if self.remaining < self.check_at:
+            source.guard.check(self.entries)
+            self.check_at = self.remaining - KEYS_AT_ONCE
         self.remaining, self.key = source.read_entries(self.entries, self.remaining)
         self.last_key = self.key
 
@@ -230,7 +236,7 @@ class ObjectReader:
         if type(frame) is TableFrame and type(frame.key) in (int, float) and frame.remaining > SHORTEST_RUN:
             frame.entries[frame.key] = tensor  # before the others, for the order of the entries
             patience = frame.patience = frame.patience or Patience(0)
-            most = frame.remaining - 1
+            most = min(frame.remaining - 1, MOST_TENSORS)
             if patience.left <= 0:
                 entry = start - NUMBER_BYTES
                 taken, self.source.position = new_tensors.read_more(self.memo, frame.entries, most, entry, found)

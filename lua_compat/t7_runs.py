@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lua_compat.t7_format import Tag
+from lua_compat.t7_key_guard import KeyGuard
 from lua_compat.values import EXACT_INTEGERS, LuaValue, text_or_bytes
 
 __all__ = ["SHORTEST_RUN", "EntryShape", "Patience", "field", "leading_true", "python_numbers", "read_run"]
@@ -49,7 +50,13 @@ BODY_BYTES = {Tag.NUMBER: 8, Tag.STRING: 0, Tag.BOOLEAN: 4}
 
 
 def read_run(
-    buffer: Any, position: int, order: str, shape: EntryShape, count: int, entries: dict[Any, LuaValue]
+    buffer: Any,
+    position: int,
+    order: str,
+    shape: EntryShape,
+    count: int,
+    entries: dict[Any, LuaValue],
+    guard: KeyGuard,
 ) -> tuple[int, int]:
     """Read up to `count` entries that have `shape`; returns how many there were and where the next begins.
 
@@ -65,7 +72,7 @@ def read_run(
         keys = Column(block[:, :value_start], order, shape.key_tag, shape.key_length)
         values = Column(block[:, value_start:], order, shape.value_tag, shape.value_length)
         taken = leading_true(keys.fits() & values.fits() & ~keys.is_nan())
-        entries.update(zip(keys.read(taken, is_key=True), values.read(taken), strict=True))
+        guard.add(entries, keys.read(taken, is_key=True), values.read(taken))
         position += taken * stride
         done += taken
         if taken < wanted:

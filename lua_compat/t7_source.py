@@ -15,6 +15,7 @@ import numpy as np
 
 from lua_compat.errors import T7Error
 from lua_compat.t7_format import ElementType, Layout
+from lua_compat.t7_key_guard import KEYS_AT_ONCE, KeyGuard
 from lua_compat.t7_runs import SHORTEST_RUN, EntryShape, Patience, read_run
 from lua_compat.values import EXACT_INTEGERS, LuaValue, Storage, lua_number, text_or_bytes
 
@@ -37,6 +38,7 @@ class Source(Protocol):
     position: int
     size: int
     has_longs: bool  # whether any was read so far
+    guard: KeyGuard
 
     def at_end(self) -> bool: ...
     def require_objects(self, count: int) -> None: ...
@@ -79,6 +81,7 @@ class BinarySource:
         self.position = 0
         self.size = len(buffer)
         self.has_longs = False
+        self.guard = KeyGuard()
         self._buffer = buffer
         self._view = memoryview(buffer)
         self._file = file
@@ -222,6 +225,7 @@ class BinarySource:
         buffer, size, read_pair, read_double = self._buffer, self.size, self._pair, self._double
         position = self.position  # self.position follows behind: after whole keys and whole values
         patience = Patience(8)
+        check_at = count - KEYS_AT_ONCE
         key: Any
         while count and position + 12 <= size:
             key_tag, key_length = read_pair(buffer, position)
@@ -262,12 +266,15 @@ class BinarySource:
             self.position = position
             count -= 1
             patience.left -= 1
+            if count < check_at:
+                self.guard.check(entries)
+                check_at = count - KEYS_AT_ONCE
             if tag == 2 and type(key) is int and patience.left > 0:
                 count -= self._read_numbered_strings(entries, key + 1, min(count, patience.left))
                 patience.left = 0
             if patience.left <= 0 and count >= SHORTEST_RUN:
                 shape = EntryShape(key_tag, key_length, tag, length)
-                taken, self.position = read_run(buffer, self.position, self._order, shape, count, entries)
+                taken, self.position = read_run(buffer, self.position, self._order, shape, count, entries, self.guard)
                 count -= taken
                 patience.note(taken)
             position = self.position
