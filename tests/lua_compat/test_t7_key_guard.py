@@ -18,7 +18,7 @@ def slow_keys() -> npt.NDArray[np.float64]:
 
     A dictionary tries the place `hash % PLACES`, and after it 5 * place + perturb + 1, with perturb = hash >> 5, >> 10,
     ... until nothing is left of it. The first half fills places 0, 1, 6, 31, ..., which follow one another then. The
-    second half meets only those on its first tries, and comes to one of the first of them when nothing is left of perturb.
+    second half meets only those on its first tries, and comes to one of the first of them at the end of perturb.
     """
     count = PLACES // 3 + 10
     way = [0]
