@@ -1,6 +1,7 @@
 """Batches of pictures, made in the main process or in a data worker alike (dataset.lua: sample, get)."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -48,13 +49,19 @@ class Batch:
 
 @dataclass
 class Loader:
-    """One donkey: data sets, settings, the random stream that all its draws come from, and memory to scale in."""
+    """One donkey: data sets, settings, the random stream that all its draws come from, and memory to scale in.
+
+    refused: pictures that count as unreadable without a look at them, and why. on_picture: told each path before it is
+    opened.
+    """
 
     train: Dataset
     test: Dataset
     settings: Preprocessing
     stream: Generator
     memory: ScalingMemory = field(default_factory=ScalingMemory)
+    refused: dict[bytes, str] = field(default_factory=dict)
+    on_picture: Callable[[bytes], None] = lambda path: None
 
     def input_shape(self, request: BatchRequest) -> tuple[int, int, int, int]:
         """Shape of the batch's inputs, (N, 3, crop, crop)."""
@@ -65,7 +72,7 @@ class Loader:
     ) -> tuple[Fault, ...]:
         """Write the batch into `inputs` and `labels`; returns its unreadable pictures.
 
-        Raises XnorNetError, naming the file, for what is not the picture's fault, such as no memory left.
+        Raises XnorNetError, naming the file, for what is not the picture's fault: no memory left, the data folder gone.
         """
         faults = []
         for place in range(request.size):
@@ -76,12 +83,14 @@ class Loader:
             else:
                 path, labels[place] = self.test.path(request.first + place), self.test.label(request.first + place)
                 make_sample = evaluation_sample
-            workspace = Workspace(inputs[place], self.memory)
+            workspace = Workspace(inputs[place], self.memory, self.refused)
+            self.on_picture(path)
             try:
                 fault = make_sample(path, self.stream, self.settings, workspace).fault
             except (MemoryError, OSError) as error:
                 reason = str(error) or type(error).__name__
                 raise XnorNetError(f"{os.fsdecode(path)}: cannot be loaded ({reason})") from error
             if fault is not None:
+                (self.train if request.part == "train" else self.test).check_present()
                 faults.append(Fault(os.fsdecode(path), fault))
         return tuple(faults)

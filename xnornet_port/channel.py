@@ -60,5 +60,9 @@ class Channel:
             size -= len(part)
         return b"".join(parts)
 
+    def fileno(self) -> int:
+        """For `select`."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         self._socket.close()

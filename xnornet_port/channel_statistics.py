@@ -94,6 +94,7 @@ def _average(
             if fault is None:
                 total += measure(pixels)
             else:
+                dataset.check_present()
                 faults.append(fault)
             done(number)
     readable = n_samples - len(faults)

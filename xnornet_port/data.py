@@ -7,17 +7,19 @@ with open_data(...) as data:
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from lua_compat import Generator
 from xnornet_port.batches import Batch, BatchRequest, Loader
-from xnornet_port.donkeys import DonkeyPool
+from xnornet_port.donkeys import PICTURE_SECONDS, DonkeyPool
 from xnornet_port.errors import XnorNetError
 from xnornet_port.metadata import MEAN_STD_SAMPLES, open_metadata
 from xnornet_port.preprocessing import Preprocessing
 from xnornet_port.progress import Progress, no_progress
+from xnornet_port.unreadable import UnreadableList
 
 __all__ = ["DataSource", "open_data"]
 
@@ -70,18 +72,17 @@ class MainProcess:
 class DataSource:
     """The pictures of a run as batches. Close it, or use it in a `with` statement; workers end with it.
 
-    classes: class names, class 1 first. n_test: number of test pictures. unreadable: path -> how often it was wanted
-    and could not be read; such a picture is replaced by the mean colour and said once.
+    classes: class names, class 1 first. n_test: number of test pictures. unreadable: the pictures that could not be
+    read; the mean colour stands in for them.
     """
 
-    def __init__(self, loader: Loader, maker: BatchMaker, say: Say) -> None:
+    def __init__(self, loader: Loader, maker: BatchMaker, unreadable: UnreadableList) -> None:
         self.classes = list(loader.train.classes)
         self.n_test = len(loader.test)
-        self.unreadable: dict[str, int] = {}
+        self.unreadable = unreadable
         self._loader = loader
         self._settings = loader.settings
         self._maker = maker
-        self._say = say
         self._streams = maker.streams
 
     def train_batches(self, n_batches: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
@@ -130,12 +131,11 @@ class DataSource:
 
     def _noting_faults(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
-            for path, reason in batch.faults:
-                if path not in self.unreadable:
-                    self._say(f"ERROR: image can not be loaded!!! {reason}; the mean colour stands in for it")
-                self.unreadable[path] = self.unreadable.get(path, 0) + 1
+            for fault in batch.faults:
+                self.unreadable.add(fault)
             self._streams = self._maker.streams
             yield batch
+        self.unreadable.summarise()
 
     def close(self) -> None:
         """End the data workers."""
@@ -162,14 +162,19 @@ def open_data(
     progress: Progress = no_progress,
     n_samples: int = MEAN_STD_SAMPLES,
     training: bool = True,
+    picture_seconds: float = PICTURE_SECONDS,
+    unreadable_file: Path | None = None,
+    warn: Say | None = None,
 ) -> DataSource:
     """Everything data.lua does before training: open or make the caches, start the donkeys, count classes.
 
     data: folder with train/CLASS/... and val/CLASS/.... cache: folder of the cache files. manual_seed: with
     n_donkeys=0 all draws come from Generator(manual_seed), those of worker i from Generator(manual_seed + i).
     n_samples: pictures for the mean and again for the deviation, where there is no meanstdCache.t7. training=False:
-    data/train may be missing. The original's console lines go to `say`. Raises XnorNetError, in one line, for data,
-    caches and options that do not fit together.
+    data/train may be missing. picture_seconds: a picture that takes a data worker longer counts as unreadable.
+    unreadable_file: where unreadable pictures are listed. The original's console lines go to `say`, lines about
+    unreadable pictures and lost workers to `warn` where it is given. Raises XnorNetError, in one line, for data, caches
+    and options that do not fit together.
     """
     if n_donkeys < 0:
         raise XnorNetError(f"-nDonkeys is {n_donkeys}, expected 0 or more")
@@ -179,10 +184,12 @@ def open_data(
     loader = Loader(metadata.train, metadata.test, settings, Generator(manual_seed))
     for number in range(1, n_donkeys + 1):
         say(f"Starting donkey with id: {number} seed: {manual_seed + number}")
-    maker = DonkeyPool(loader, manual_seed, n_donkeys) if n_donkeys else MainProcess(loader)
+    maker: BatchMaker = MainProcess(loader)
+    if n_donkeys:
+        maker = DonkeyPool(loader, manual_seed, n_donkeys, picture_seconds, warn or say)
     say(f"nClasses: \t{n_classes}")
     say(f"nTest: \t{len(metadata.test)}")
-    return DataSource(loader, maker, say)
+    return DataSource(loader, maker, UnreadableList(warn or say, unreadable_file))
 
 
 def _require_positive(option: str, value: int) -> None:

@@ -66,6 +66,17 @@ class Dataset:
         """Class number, from 1, of picture `number`, from 1."""
         return int(self.image_class[number - 1])
 
+    def check_present(self) -> None:
+        """Raise XnorNetError where the folder is gone or empty: a disk that is no longer there, not a bad picture."""
+        try:
+            with os.scandir(self.folder) as entries:
+                is_there = next(entries, None) is not None
+            problem = "is empty now"
+        except OSError as error:
+            is_there, problem = False, f"can no longer be read ({error.strerror})"
+        if not is_there:
+            raise XnorNetError(f"{self.folder}: the data folder {problem}; bring it back, then go on with -resume")
+
     def draw(self, stream: RandomStream) -> tuple[bytes, int]:
         """A random class, then a random picture of it: its path and class number (dataset.lua sample, getByClass).
 

@@ -19,6 +19,7 @@ from xnornet_port.batches import BatchRequest, Loader
 from xnornet_port.channel import Channel
 from xnornet_port.dataset import Dataset
 from xnornet_port.errors import XnorNetError
+from xnornet_port.picture_watch import PictureWatch
 from xnornet_port.preprocessing import ChannelStatistics, Preprocessing
 from xnornet_port.shared_arrays import Layout, allocate_memory, arrays_in, attach_memory, layout_size
 
@@ -26,7 +27,7 @@ __all__ = ["batch_layout", "pack_work"]
 
 
 def pack_work(loader: Loader) -> tuple[dict[str, Any], int]:
-    """What a worker needs but its seed: a message, and a descriptor of memory for all workers, which the caller closes.
+    """What a worker needs but its stream: a message, and memory for all workers, whose descriptor the caller closes.
 
     Raises XnorNetError when there is no memory.
     """
@@ -57,12 +58,18 @@ def _dataset_arrays(dataset: Dataset) -> list[np.ndarray[Any, Any]]:
     return [dataset.image_path, dataset.image_class, np.concatenate(dataset.sample_list), lengths]
 
 
-def _receive_work(channel: Channel) -> Loader:
+def _receive_memory(channel: Channel) -> tuple[dict[str, Any], mmap.mmap]:
     message, descriptor = channel.receive()
     if descriptor is None:
         raise EOFError
-    arrays = arrays_in(attach_memory(descriptor), message["layout"])
+    memory = attach_memory(descriptor)
     os.close(descriptor)
+    return message, memory
+
+
+def _receive_work(channel: Channel) -> Loader:
+    message, memory = _receive_memory(channel)
+    arrays = arrays_in(memory, message["layout"])
     classes = tuple(message["classes"])
     train_folder, test_folder = message["folders"]
     settings = message["settings"]
@@ -71,7 +78,7 @@ def _receive_work(channel: Channel) -> Loader:
         train=_dataset(train_folder, classes, arrays[:4]),
         test=_dataset(test_folder, classes, arrays[4:]),
         settings=Preprocessing(**settings, statistics=statistics),
-        stream=Generator(message["seed"]),
+        stream=Generator(0),  # its state comes in a message
     )
 
 
@@ -81,7 +88,7 @@ def _dataset(folder: str, classes: tuple[str, ...], arrays: list[np.ndarray[Any,
     return Dataset(folder, classes, image_path, image_class, class_list=lists, sample_list=lists)
 
 
-def _serve(channel: Channel, loader: Loader) -> None:
+def _serve(channel: Channel, loader: Loader, watch: PictureWatch) -> None:
     """Answer requests one after the other, until the connection ends.
 
     A batch goes into a numbered slot of memory, which is used again when the main process is done with what was in it:
@@ -92,8 +99,11 @@ def _serve(channel: Channel, loader: Loader) -> None:
         message, _ = channel.receive()
         if "stream" in message:
             loader.stream.state = bytes.fromhex(message["stream"])
+        elif "refused" in message:
+            loader.refused[bytes.fromhex(message["refused"])] = message["reason"]
         else:
             _make_batch(channel, loader, slots, message)
+            watch.end()
 
 
 def _make_batch(channel: Channel, loader: Loader, slots: dict[int, mmap.mmap], message: dict[str, Any]) -> None:
@@ -125,7 +135,10 @@ def _allocate(layout: Layout, request: BatchRequest) -> tuple[int, mmap.mmap]:
 def _main(descriptor: int) -> None:
     channel = Channel(socket.socket(fileno=descriptor))
     try:
-        _serve(channel, _receive_work(channel))
+        loader = _receive_work(channel)
+        watch = PictureWatch(_receive_memory(channel)[1])
+        loader.on_picture = watch.begin
+        _serve(channel, loader, watch)
     except (EOFError, ConnectionError):
         return  # the main process has closed the connection, or is gone
 

@@ -2,36 +2,42 @@
 
 Worker i draws from its own stream, seeded with manualSeed + i, which goes on through all epochs: two runs see the same
 batches, whatever the speed of the workers (the original's order is a race: ledger row 17).
+
+A worker that is killed, or hangs in a picture and is killed for it, is replaced: the new one starts from the stream's
+state before the first batch that is missing, and so makes the batches the old one would have made.
 """
 
+import contextlib
 import math
-import mmap
 import os
-import signal
 import socket
-import subprocess
-import sys
-import weakref
-from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 from lua_compat import Generator
 from xnornet_port.batches import Batch, BatchRequest, Fault, Loader
-from xnornet_port.channel import Channel
 from xnornet_port.donkey import batch_layout, pack_work
+from xnornet_port.donkey_process import DonkeyProcess, LostDonkey
 from xnornet_port.errors import XnorNetError
-from xnornet_port.shared_arrays import Layout, arrays_in, attach_memory, layout_size
+from xnornet_port.shared_arrays import layout_size
 
-__all__ = ["DonkeyPool"]
+__all__ = ["PICTURE_SECONDS", "DonkeyPool"]
+
+PICTURE_SECONDS = 60.0
+"""A picture that takes longer counts as unreadable."""
+
+DEATHS_IN_A_PICTURE = 2
+"""A picture in which so many workers were killed counts as unreadable."""
+
+DEATHS_IN_A_ROW = 3
+"""So many workers killed without a batch made, nor a picture found guilty, end the run."""
 
 AHEAD_BYTES = 2 << 30
 """Batches are asked for ahead of their use: two per worker, fewer (but one) where that is more memory than this."""
 
-STOP_SECONDS = 5.0
+
+def _say_nothing(text: str) -> None:
+    """Nobody wants to know."""
 
 
 class DonkeyPool:
@@ -41,28 +47,55 @@ class DonkeyPool:
     however that ends.
     """
 
-    def __init__(self, loader: Loader, manual_seed: int, n_donkeys: int) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        manual_seed: int,
+        n_donkeys: int,
+        picture_seconds: float = PICTURE_SECONDS,
+        say: Callable[[str], None] = _say_nothing,
+    ) -> None:
         """Start `n_donkeys` processes that load what `loader` does, each from its own stream.
 
-        Raises XnorNetError when they cannot be started.
+        picture_seconds: how long a picture may take. say: told in a line when a worker is replaced. Raises XnorNetError
+        when they cannot be started.
         """
         if not hasattr(socket, "send_fds"):
             raise XnorNetError("-nDonkeys above 0 needs Linux, macOS or another Unix; use -nDonkeys 0")
         self._loader = loader
-        self._donkeys: list[_Donkey] = []
-        self._streams: list[bytes] = []  # after the last batch handed out, one per worker
+        self._donkeys: list[DonkeyProcess] = []
+        self._streams = [Generator(manual_seed + number).state for number in range(1, n_donkeys + 1)]
         self._pass = 0
+        self._picture_seconds = picture_seconds
+        self._say = say
+        self._refused: dict[bytes, str] = {}
+        self._deaths_in: Counter[bytes] = Counter()
+        self._deaths_in_a_row = 0
+        self._work, descriptor = pack_work(loader)
+        self._memory = os.fdopen(descriptor, "rb")
         try:
-            message, descriptor = pack_work(loader)
-            with os.fdopen(descriptor, "rb"):  # closes it
-                for number in range(1, n_donkeys + 1):
-                    seed = manual_seed + number
-                    self._donkeys.append(_Donkey(number))
-                    self._donkeys[-1].send({**message, "seed": seed}, descriptor)
-                    self._streams.append(Generator(seed).state)
+            for number, stream in enumerate(self._streams, start=1):
+                self._donkeys.append(self._started(number, stream))
+        except LostDonkey as lost:
+            self.close()
+            raise XnorNetError(str(lost)) from lost
         except BaseException:
             self.close()
             raise
+
+    def _started(self, number: int, stream: bytes) -> DonkeyProcess:
+        """A new worker that draws from `stream` on."""
+        donkey = DonkeyProcess(number)
+        try:
+            donkey.send(self._work, self._memory.fileno())
+            donkey.watch_over()
+            donkey.send({"stream": stream.hex()})
+            for path, reason in self._refused.items():
+                donkey.send({"refused": path.hex(), "reason": reason})
+        except BaseException:
+            donkey.stop()
+            raise
+        return donkey
 
     @property
     def streams(self) -> list[bytes]:
@@ -81,7 +114,7 @@ class DonkeyPool:
         """The batches of one pass, from request `first` (from 0) on, in order.
 
         Ends any earlier pass: what its workers have made ahead is dropped and not counted as drawn. Raises XnorNetError
-        when a worker fails or is killed; the pool is then closed.
+        when a worker fails, or one after the other is killed; the pool is then closed.
         """
         self._pass += 1
         this_pass = self._pass
@@ -91,8 +124,7 @@ class DonkeyPool:
             self._drop_made_ahead()
             for k in range(first, len(requests)):
                 while asked < min(len(requests), k + ahead):
-                    size = layout_size(batch_layout(self._loader, requests[asked]))
-                    self._donkeys[asked % len(self._donkeys)].ask(requests[asked], size)
+                    self._ask(asked % len(self._donkeys), requests[asked])
                     asked += 1
                 yield self._take(k, requests[k])
                 if self._pass != this_pass:
@@ -101,13 +133,62 @@ class DonkeyPool:
             self.close()  # a message may be half read
             raise
 
+    def _ask(self, worker: int, request: BatchRequest) -> None:
+        size = layout_size(batch_layout(self._loader, request))
+        while True:
+            try:
+                return self._donkeys[worker].ask(request, size)
+            except LostDonkey as lost:
+                self._replace(worker, lost)
+
     def _take(self, k: int, request: BatchRequest) -> Batch:
         worker = k % len(self._donkeys)
-        message, slot = self._donkeys[worker].take()
+        while True:
+            try:
+                message, slot = self._donkeys[worker].take(self._picture_seconds)
+                break
+            except LostDonkey as lost:
+                self._replace(worker, lost)
         inputs, labels = self._donkeys[worker].lend(slot, batch_layout(self._loader, request))
         self._streams[worker] = bytes.fromhex(message["stream"])
+        self._deaths_in_a_row = 0
         faults = tuple(Fault(*fault) for fault in message["faults"])
         return Batch(inputs, labels, faults, message["seconds"], self._streams[worker])
+
+    def _replace(self, worker: int, lost: LostDonkey, goes_on: bool = True) -> None:
+        """Start a new worker in the place of a lost one and, if the pass `goes_on`, have it make what is missing."""
+        old = self._donkeys[worker]
+        old.stop()
+        self._deaths_in_a_row += 1
+        self._blame(lost)
+        if self._deaths_in_a_row >= DEATHS_IN_A_ROW:
+            raise XnorNetError(f"{lost}; {self._deaths_in_a_row} in a row, the run cannot go on")
+        self._say(f"{lost}; a new one takes its place")
+        requests = list(old.requests) if goes_on else []
+        try:
+            self._donkeys[worker] = self._started(old.number, self._streams[worker])
+            for request in requests:
+                self._donkeys[worker].ask(request, layout_size(batch_layout(self._loader, request)))
+        except LostDonkey as again:
+            raise XnorNetError(str(again)) from again
+
+    def _blame(self, lost: LostDonkey) -> None:
+        """Refuse the picture the worker was at if it hung there, or if others were killed there before."""
+        if not lost.path or lost.path in self._refused:
+            return
+        self._deaths_in[lost.path] += 1
+        name = os.fsdecode(lost.path)
+        if lost.is_hanging:
+            reason = f"{name}: not read after {self._picture_seconds:g} s"
+        elif self._deaths_in[lost.path] >= DEATHS_IN_A_PICTURE:
+            reason = f"{name}: {DEATHS_IN_A_PICTURE} data workers were killed while they read it"
+        else:
+            return
+        self._deaths_in_a_row = 0
+        self._refused[lost.path] = reason
+        for donkey in self._donkeys:
+            with contextlib.suppress(LostDonkey):  # it is replaced when its turn comes
+                donkey.send({"refused": lost.path.hex(), "reason": reason})
 
     def _how_far_ahead(self, requests: Sequence[BatchRequest]) -> int:
         count = len(self._donkeys)
@@ -117,18 +198,22 @@ class DonkeyPool:
     def _drop_made_ahead(self, restore_all: bool = False) -> None:
         if not self._donkeys:
             raise RuntimeError("the data workers have been closed")
-        for donkey, stream in zip(self._donkeys, self._streams, strict=True):
+        for worker, (donkey, stream) in enumerate(zip(self._donkeys, self._streams, strict=True)):
             if donkey.asked or restore_all:
-                while donkey.asked:
-                    _, slot = donkey.take()
-                    donkey.free.append(slot)
-                donkey.send({"stream": stream.hex()})
+                try:
+                    while donkey.asked:
+                        _, slot = donkey.take(self._picture_seconds)
+                        donkey.free.append(slot)
+                    donkey.send({"stream": stream.hex()})
+                except LostDonkey as lost:
+                    self._replace(worker, lost, goes_on=False)
 
     def close(self) -> None:
         """End the workers, at once."""
         for donkey in self._donkeys:
             donkey.stop()
         self._donkeys = []
+        self._memory.close()
         self._pass += 1
 
     def __enter__(self) -> "DonkeyPool":
@@ -136,100 +221,3 @@ class DonkeyPool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class _Donkey:
-    """One worker process, the connection to it, and the slots of memory it puts batches into."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.asked: deque[int] = deque()  # slots of the batches asked for and not yet taken
-        self.free: deque[int] = deque()  # slots nobody uses
-        self._slots: list[mmap.mmap | None] = []
-        try:
-            self.channel, self.process = _start_process()
-        except OSError as error:
-            raise XnorNetError(f"data worker {number} cannot be started ({error}); try a smaller -nDonkeys") from error
-
-    def ask(self, request: BatchRequest, size: int) -> None:
-        """Have a batch of `size` bytes made."""
-        if not self.free:
-            self.free.append(len(self._slots))
-            self._slots.append(None)
-        slot = self.free.popleft()
-        memory = self._slots[slot]
-        self.send({"request": request, "slot": slot, "new": memory is None or len(memory) < size})
-        self.asked.append(slot)
-
-    def send(self, message: dict[str, Any], descriptor: int | None = None) -> None:
-        try:
-            self.channel.send(message, descriptor)
-        except OSError as error:
-            raise XnorNetError(self._obituary()) from error
-
-    def take(self) -> tuple[dict[str, Any], int]:
-        """The oldest batch asked for: its message and its slot."""
-        try:
-            message, descriptor = self.channel.receive()
-        except (EOFError, OSError) as error:
-            raise XnorNetError(self._obituary()) from error
-        if "error" in message:
-            raise XnorNetError(f"data worker {self.number}: {message['error']}")
-        slot = self.asked.popleft()
-        if descriptor is not None:
-            self._slots[slot] = self._attached(descriptor)
-        return message, slot
-
-    def lend(self, slot: int, layout: Layout) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """The inputs and labels in a slot, which is free again when nothing refers to the inputs any more."""
-        memory = self._slots[slot]
-        if memory is None:
-            raise XnorNetError(f"data worker {self.number} sent no memory with its batch")
-        inputs, labels = arrays_in(memory, layout)
-        weakref.finalize(inputs, self.free.append, slot).atexit = False
-        return inputs, labels.copy()
-
-    def _attached(self, descriptor: int) -> mmap.mmap:
-        try:
-            return attach_memory(descriptor)
-        except OSError as error:
-            raise XnorNetError(f"no room for a batch of data worker {self.number} ({error.strerror})") from error
-        finally:
-            os.close(descriptor)
-
-    def _obituary(self) -> str:
-        """What happened to a worker that no longer answers."""
-        who = f"data worker {self.number} (process {self.process.pid})"
-        try:
-            code = self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            return f"{who} closed its connection"
-        if code >= 0:
-            return f"{who} ended with exit code {code}; what it printed is above"
-        name = signal.Signals(-code).name
-        hint = "; no memory left? Try a smaller -nDonkeys or -batchSize" if name in ("SIGKILL", "SIGBUS") else ""
-        return f"{who} was killed by {name}{hint}"
-
-    def stop(self) -> None:
-        self.channel.close()
-        self.process.kill()
-        self.process.wait()
-
-
-def _start_process() -> tuple[Channel, "subprocess.Popen[bytes]"]:
-    """A worker finds modules where this process does, and computes in one thread."""
-    search_path = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    channel, far = Channel.pair()
-    with far:
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "xnornet_port.donkey", str(far.fileno())],
-                pass_fds=[far.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": search_path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            )
-        except OSError:
-            channel.close()
-            raise
-    return channel, process

@@ -95,6 +95,7 @@ PORT_OPTIONS = (
     Row("device", "auto", "auto (a GPU where there is one), cpu or cuda"),
     Row("resume", "none", "go on with the run in this folder where it stopped; its options are taken from there"),
     Row("checkpointEvery", 500, "batches between states to resume from; 0: at the ends of training and test only"),
+    Row("pictureTimeout", 60, "seconds a picture may take a data worker before it counts as unreadable"),
     Row("testAll", False, "test the last, incomplete batch too (the original leaves it out)"),
     Row("latentWeights", False, "with -testOnly: test an XNOR network's real-valued weights, as the original"),
     Row("quiet", False, "print summaries and warnings only"),
@@ -123,6 +124,7 @@ WHOLE_NUMBERS = {
     "batchSize": 1,
     "depth": 1,
     "checkpointEvery": 0,
+    "pictureTimeout": 1,
 }
 # Options that are any number from 0 on, and the bound they stay below.
 FRACTIONS = {"scalingFactor": math.inf, "LR": math.inf, "momentum": 1.0, "weightDecay": math.inf, "dropout": 1.0}
@@ -167,6 +169,7 @@ class Options:
     device: str  # one of DEVICES
     resume: str  # "none" or the folder of a run
     checkpoint_every: int  # batches; 0: none within an epoch
+    picture_timeout: int  # seconds
     test_all: bool
     latent_weights: bool
     quiet: bool

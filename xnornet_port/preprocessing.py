@@ -6,7 +6,8 @@ image.hflip would do one after the other, `scale_crop` does at once, with the sa
 
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -78,10 +79,14 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a sample is written, and memory that is used again for the next one; new arrays where not given."""
+    """Where a sample is written, and memory that is used again for the next one; new arrays where not given.
+
+    refused: pictures that are not opened but count as unreadable, and why.
+    """
 
     out: Float32 | None = None  # (3, crop_size, crop_size), contiguous
     memory: image.ScalingMemory | None = None
+    refused: Mapping[bytes, str] = field(default_factory=dict)
 
 
 NEW_MEMORY = Workspace()
@@ -124,6 +129,8 @@ class _Picture:
 
 def _load(path: bytes, image_size: int, scaling_factor: float, stream: RandomStream, workspace: Workspace) -> _Picture:
     """loadImage but for the scaling itself: the shorter side becomes image_size, fractions are cut off."""
+    if path in workspace.refused:
+        return _Picture(None, image_size, image_size, workspace.refused[path])
     try:
         pixels = image.decode(os.fsdecode(path), workspace.memory)
     except ImageError as error:

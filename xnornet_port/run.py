@@ -11,6 +11,7 @@ from lua_compat.generator import Generator
 from lua_compat.lua_format import table_text
 from lua_compat.module_text import module_text
 from lua_compat.nn import from_torch, set_generator
+from xnornet_port import unreadable
 from xnornet_port.answers import criterion_of
 from xnornet_port.binarization import Binarizer
 from xnornet_port.checkpoint import latest_epoch, load_optimizer_state, model_path, what_is_saved
@@ -195,6 +196,9 @@ def _open_data(options: Options, report: Report) -> DataSource:
         say=report.say,
         progress=report.progress,
         training=not options.test_only,
+        picture_seconds=options.picture_timeout,
+        unreadable_file=Path(options.save) / unreadable.FILE_NAME,
+        warn=report.warn,
     )
 
 

@@ -51,7 +51,7 @@ def test_test_pictures_come_in_order_and_draw_too(loader: Loader) -> None:
 def test_what_is_no_fault_of_the_picture_ends_the_run(
     loader: Loader, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
-    def fail(path: str) -> None:
+    def fail(path: str, memory: object) -> None:
         raise error
 
     monkeypatch.setattr(image, "decode", fail)

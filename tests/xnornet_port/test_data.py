@@ -109,7 +109,7 @@ def test_unreadable_pictures_are_counted_and_said_once(golden: Path, tmp_path: P
     with open_golden(golden, data=str(tmp_path / "data"), n_donkeys=n_donkeys, say=said.append) as data:
         for _ in range(3):
             first = next(iter(data.test_batches(8)))
-        assert data.unreadable == {str(broken): 3}
+        assert data.unreadable.counts == {str(broken): 3}
     errors = [line for line in said if line.startswith("ERROR: image can not be loaded!!! ")]
     assert len(errors) == 1
     assert str(broken) in errors[0]
@@ -173,3 +173,35 @@ def test_one_picture_at_a_time(golden: Path) -> None:
         (batch,) = data.train_batches(1, 1)
         assert batch.inputs.shape == (1, 3, 224, 224)
         assert batch.seconds > 0
+
+
+@pytest.mark.parametrize("n_donkeys", [0, 2])
+def test_a_data_folder_that_disappears_ends_the_run(golden: Path, tmp_path: Path, n_donkeys: int) -> None:
+    """Not a picture that cannot be read, to be replaced by the mean colour: all that follow would be."""
+    shutil.copytree(golden / "imagenet", tmp_path / "data")
+    with open_golden(golden, data=str(tmp_path / "data"), n_donkeys=n_donkeys) as data:
+        batches = data.train_batches(200, 4)
+        next(batches)
+        (tmp_path / "data").rename(tmp_path / "elsewhere")
+        with pytest.raises(XnorNetError, match=r"train: the data folder can no longer be read .*-resume"):
+            list(batches)
+    (tmp_path / "data" / "train").mkdir(parents=True)  # the place where a disk was mounted
+    (tmp_path / "data" / "val").mkdir()
+    with open_golden(golden, data=str(tmp_path / "elsewhere"), n_donkeys=n_donkeys) as data:
+        shutil.rmtree(tmp_path / "elsewhere" / "val")
+        (tmp_path / "elsewhere" / "val").mkdir()
+        with pytest.raises(XnorNetError, match=r"val: the data folder is empty now"):
+            list(data.test_batches(8))
+
+
+def test_unreadable_pictures_are_listed_in_a_file(golden: Path, tmp_path: Path) -> None:
+    shutil.copytree(golden / "imagenet", tmp_path / "data")
+    broken = tmp_path / "data" / "val" / "n01440764" / "ILSVRC2012_val_00000006.JPEG"
+    broken.write_bytes(b"\xff\xd8\xff no picture")
+    file = tmp_path / "unreadable.txt"
+    warned: list[str] = []
+    with open_golden(golden, data=str(tmp_path / "data"), unreadable_file=file, warn=warned.append) as data:
+        list(data.test_batches(8))
+    reason = "damaged, not a readable JPEG file"
+    assert file.read_text() == f"{broken}\t{reason}\n"
+    assert warned == [f"ERROR: image can not be loaded!!! {broken}: {reason}; the mean colour stands in for it"]

@@ -1,18 +1,22 @@
 """Data workers: the same batches as their streams give in one process, and no worker left behind."""
 
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lua_compat import Generator
-from xnornet_port import donkeys
+from xnornet_port import donkey_process
 from xnornet_port.batches import Batch, BatchRequest, Loader
 from xnornet_port.dataset import scan_folder
 from xnornet_port.donkeys import DonkeyPool
@@ -46,7 +50,7 @@ def made_here(loader: Loader, *passes: list[BatchRequest], n_donkeys: int = 2) -
     batches = []
     for requests in passes:
         for k, request in enumerate(requests):
-            own = Loader(loader.train, loader.test, loader.settings, streams[k % n_donkeys])
+            own = Loader(loader.train, loader.test, loader.settings, streams[k % n_donkeys], refused=loader.refused)
             inputs = np.empty(own.input_shape(request), dtype=np.float32)
             labels = np.empty(request.size, dtype=np.int64)
             faults = own.fill(request, inputs, labels)
@@ -142,20 +146,103 @@ def test_streams_put_back(loader: Loader, pool: DonkeyPool) -> None:
         pool.streams = [b"", b"", b""]
 
 
-def test_a_killed_worker_is_named(loader: Loader, pool: DonkeyPool) -> None:
-    batches = pool.batches(REQUESTS * 10)
-    next(batches)
-    os.kill(pool._donkeys[1].process.pid, signal.SIGKILL)
-    with pytest.raises(XnorNetError, match=r"data worker 2 \(process \d+\) was killed by SIGKILL; no memory left\?"):
-        list(batches)
-    assert pool._donkeys == []  # the other one is ended too
+def slow_picture() -> bytes:
+    """A progressive JPEG of 2.6 MB whose last scan comes 4000 times: half a minute of decoding at least."""
+    file = io.BytesIO()
+    Image.new("L", (4000, 4000), 128).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + scan * 4000 + b"\xff\xd9"
+
+
+@pytest.fixture
+def slow(loader: Loader, tmp_path: Path) -> tuple[Loader, bytes]:
+    """The same pictures but for test picture 6, in which a worker hangs; and its path."""
+    data = tmp_path / "data"
+    shutil.copytree(Path(loader.test.folder).parent, data)
+    train = scan_folder(str(data / "train"))
+    test = scan_folder(str(data / "val"), force_classes=train.classes)
+    path = test.path(6)
+    Path(os.fsdecode(path)).write_bytes(slow_picture())
+    return Loader(train, test, loader.settings, Generator(SEED)), path
+
+
+def test_a_worker_that_hangs_in_a_picture_is_replaced(slow: tuple[Loader, bytes]) -> None:
+    """As if the picture could not be read: the mean colour, no draw for its scale, all other batches as they were."""
+    loader, path = slow
+    passes = [TEST_REQUESTS, REQUESTS, TEST_REQUESTS]
+    said: list[str] = []
+    with DonkeyPool(loader, SEED, 2, picture_seconds=1, say=said.append) as pool:
+        process = pool._donkeys[1].process
+        found = [batch for requests in passes for batch in pool.batches(requests)]
+    assert process.returncode == -signal.SIGKILL
+    reason = f"{os.fsdecode(path)}: not read after 1 s"
+    loader.refused[path] = reason
+    assert_same(found, made_here(loader, *passes))
+    assert [fault for batch in found[:3] for fault in batch.faults] == [(os.fsdecode(path), reason)]
+    assert said == [
+        f"data worker 2 (process {process.pid}) hung in {os.fsdecode(path)}, for more than 1 s, and was killed; "
+        "a new one takes its place"
+    ]
+
+
+def test_a_picture_that_kills_two_workers_is_not_tried_again(slow: tuple[Loader, bytes]) -> None:
+    loader, path = slow
+    said: list[str] = []
+    killed: list[int] = []
+    with DonkeyPool(loader, SEED, 2, picture_seconds=600, say=said.append) as pool:
+
+        def kill_at_the_picture() -> None:
+            while len(killed) < 2:
+                donkey = pool._donkeys[1]
+                note = donkey._watch.look() if donkey._watch else None
+                if donkey.process.pid not in killed and note and note[1] == path:
+                    killed.append(donkey.process.pid)
+                    os.kill(donkey.process.pid, signal.SIGSEGV)
+                time.sleep(0.01)
+
+        killer = threading.Thread(target=kill_at_the_picture)
+        killer.start()
+        found = list(pool.batches(TEST_REQUESTS))
+        killer.join()
+    loader.refused[path] = f"{os.fsdecode(path)}: 2 data workers were killed while they read it"
+    assert_same(found, made_here(loader, TEST_REQUESTS))
+    assert [fault.path for batch in found for fault in batch.faults] == [os.fsdecode(path)]
+    assert said == [f"data worker 2 (process {pid}) was killed by SIGSEGV; a new one takes its place" for pid in killed]
+
+
+def test_a_killed_worker_is_replaced(loader: Loader) -> None:
+    """Killed for memory, say: the new one makes the batches the old one would have made."""
+    said: list[str] = []
+    passes = [REQUESTS * 4, TEST_REQUESTS, REQUESTS]
+    found = []
+    with DonkeyPool(loader, SEED, 2, say=said.append) as pool:
+        for requests in passes:
+            for k, batch in enumerate(pool.batches(requests)):
+                found.append(batch)
+                if k % 4 == 1:
+                    os.kill(pool._donkeys[k // 4 % 2].process.pid, signal.SIGKILL)
+    assert_same(found, made_here(loader, *passes))
+    assert len(said) == 7  # batches 1, 5, 9, 13 and 17 of the first pass, 1 of the second; 1 of the last
+    assert all("was killed by SIGKILL (no memory left? Try a smaller -nDonkeys" in line for line in said)
+
+
+def test_workers_that_are_killed_again_and_again_end_the_run(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nkill -9 $$\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(donkey_process.sys, "executable", str(script))
+    with pytest.raises(XnorNetError, match=r"data worker 1 \(process \d+\) was killed by SIGKILL"):
+        list(DonkeyPool(loader, SEED, 1).batches(REQUESTS))
 
 
 def test_a_worker_that_ends_by_itself_is_named(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(donkeys.sys, "executable", "/bin/false")
+    monkeypatch.setattr(donkey_process.sys, "executable", "/bin/false")
     with pytest.raises(XnorNetError, match=r"data worker 1 \(process \d+\) ended with exit code 1"):
         list(DonkeyPool(loader, SEED, 1).batches(REQUESTS))
-    monkeypatch.setattr(donkeys.sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(donkey_process.sys, "executable", "/nowhere/python")
     with pytest.raises(XnorNetError, match="data worker 1 cannot be started"):
         DonkeyPool(loader, SEED, 1)
 
