@@ -75,7 +75,7 @@ class Dataset:
         except OSError as error:
             is_there, problem = False, f"can no longer be read ({error.strerror})"
         if not is_there:
-            raise XnorNetError(f"{self.folder}: the data folder {problem}; bring it back, then go on with -resume")
+            raise XnorNetError(f"{self.folder}: the data folder {problem}; bring it back")
 
     def draw(self, stream: RandomStream) -> tuple[bytes, int]:
         """A random class, then a random picture of it: its path and class number (dataset.lua sample, getByClass).

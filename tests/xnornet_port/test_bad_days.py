@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+import xnornet_port.donkey_process
 import xnornet_port.passes
 from xnornet_port import cli
 from xnornet_port.train import train_epoch
@@ -99,14 +100,39 @@ def no_file_longer_than(size: int) -> Iterator[None]:
 
 
 def test_a_killed_worker_costs_nothing(main: Main, undisturbed: Callable[[int], Path], tmp_path: Path) -> None:
-    """As by the system when memory runs out. The state of the last whole batch is kept on the way out."""
+    """As by the system when memory runs out: another one takes its place, and the run comes to the same bits."""
     expected = undisturbed(2)
     with pytest.MonkeyPatch.context() as patch:
         after_batch(patch, 2, lambda: [os.kill(child, signal.SIGKILL) for child in children()])
         code, out, error = main("-nDonkeys", 2)
     folder = next(tmp_path.glob("alexnet*/*/"))
+    assert (code, error) == (0, "")
+    assert out.count("was killed by SIGKILL (no memory left? Try a smaller -nDonkeys or -batchSize); a new one") == 2
+    assert children() == []
+    for name in FILES:
+        assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
+
+
+def test_workers_that_are_killed_again_and_again_stop_the_run(
+    main: Main, undisturbed: Callable[[int], Path], tmp_path: Path
+) -> None:
+    """The state of the last whole batch is kept on the way out."""
+    expected = undisturbed(2)
+    killing = tmp_path / "python"
+    killing.write_text("#!/bin/sh\nkill -9 $$\n")
+    killing.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def kill_all() -> None:
+            patch.setattr(xnornet_port.donkey_process.sys, "executable", str(killing))
+            for child in children():
+                os.kill(child, signal.SIGKILL)
+
+        after_batch(patch, 2, kill_all)
+        code, out, error = main("-nDonkeys", 2)
+    folder = next(tmp_path.glob("alexnet*/*/"))
     assert code == 1
-    assert "was killed by SIGKILL; no memory left? Try a smaller -nDonkeys or -batchSize" in error
+    assert "was killed by SIGKILL (no memory left? Try a smaller -nDonkeys or -batchSize)" in error
     assert error.endswith(f"go on with -resume {folder}\n")
     assert error.count("\n") == 1
     assert "Epoch: [1][2/4]" in out

@@ -183,7 +183,7 @@ def test_a_data_folder_that_disappears_ends_the_run(golden: Path, tmp_path: Path
         batches = data.train_batches(200, 4)
         next(batches)
         (tmp_path / "data").rename(tmp_path / "elsewhere")
-        with pytest.raises(XnorNetError, match=r"train: the data folder can no longer be read .*-resume"):
+        with pytest.raises(XnorNetError, match=r"train: the data folder can no longer be read .*; bring it back"):
             list(batches)
     (tmp_path / "data" / "train").mkdir(parents=True)  # the place where a disk was mounted
     (tmp_path / "data" / "val").mkdir()
