@@ -2,7 +2,7 @@
 
 The network is written in evaluation mode and without gradients. What was written is read again and both networks answer
 a random input, where its size is given or known; OUT appears only when they agree.
-.safetensors needs the package safetensors, .onnx the packages onnx and onnxscript: pip install 'xnornet-port[convert]'.
+.onnx needs the packages onnx and onnxscript: pip install 'xnornet-port[convert]'.
 """
 
 from __future__ import annotations
@@ -24,21 +24,26 @@ from torch import nn
 import lua_compat
 import xnornet_port.layers  # noqa: F401  registers nn.BinActiveZ, which networks of XNOR-Net hold
 from cache_tools.console import add_quiet
+from cache_tools.convert_packed import PICTURES, write_packed_network
 from lua_compat.errors import LuaCompatError
 from lua_compat.nn.class_names import Names
 from lua_compat.values import LuaTable, TorchObject
+from xnornet_port.packed_file import PACKED_SUFFIX
 
 __all__ = ["EPILOG", "add_arguments", "run"]
 
 EPILOG = """examples:
   python -m cache_tools convert model.t7 model.safetensors                  # its parameters, by name
   python -m cache_tools convert model.t7 model.pt                           # the same as a PyTorch state_dict
+  python -m cache_tools convert model.t7 model.xnor.safetensors             # binary layers as bits
   python -m cache_tools convert model.t7 model.onnx --input-size 3,224,224  # the network itself
   python -m cache_tools convert model_gpu.t7 model.t7 --float               # nn.* and FloatTensor: no GPU needed
   python -m cache_tools convert model.t7 model_gpu.t7 --cuda-names          # cudnn.* and CudaTensor
 
 exit codes: 0 done, 1 an error, told in one line, or the two would differ, 2 wrong usage, 130 stopped by Ctrl-C
 """
+
+ReadAgain = Callable[[TorchObject], Callable[[torch.Tensor], Any]]
 
 TOLERANCE = 1e-5  # relative to the largest number of the output
 
@@ -50,10 +55,17 @@ class ConvertError(LuaCompatError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the files and options."""
     parser.add_argument("source", metavar="IN", type=Path, help="a .t7 file that holds a network")
-    parser.add_argument("target", metavar="OUT", type=Path, help="file to write: .safetensors, .pt, .onnx or .t7")
+    parser.add_argument(
+        "target", metavar="OUT", type=Path, help="file to write: .safetensors, .pt, .onnx, .t7 or .xnor.safetensors"
+    )
     parser.add_argument("--key", help="the network's key, where IN holds a table")
     parser.add_argument("--input-size", type=input_size, metavar="C,H,W", help="size of one sample, as 3,224,224")
     parser.add_argument("--no-check", action="store_true", help="do not run both networks on a random input")
+    parser.add_argument(
+        "--binary-weight",
+        action="store_true",
+        help="into .xnor.safetensors: pack a network without binary inputs that bears no mark of -binaryWeight",
+    )
     add_quiet(parser)
     family = parser.add_mutually_exclusive_group()
     family.add_argument("--float", action="store_true", help="float32 numbers; in a .t7 nn.* classes and FloatTensor")
@@ -74,9 +86,11 @@ def input_size(text: str) -> tuple[int, ...]:
 def run(arguments: argparse.Namespace) -> int:
     """Convert one file, check it and say what was done."""
     say = (lambda line: None) if arguments.quiet else print
+    is_packed = arguments.target.name.endswith(PACKED_SUFFIX)
     write = WRITERS.get(arguments.target.suffix.lower())
     if write is None:
-        raise ConvertError(f"{arguments.target}: the name should end in one of {', '.join(WRITERS)}")
+        endings = ", ".join([*WRITERS, PACKED_SUFFIX])
+        raise ConvertError(f"{arguments.target}: the name should end in one of {endings}")
     if arguments.cuda_names and arguments.target.suffix.lower() != ".t7":
         raise ConvertError(f"{arguments.target}: --cuda-names is about class names, which only a .t7 has")
     source = network_object(arguments.source, arguments.key)
@@ -84,12 +98,30 @@ def run(arguments: argparse.Namespace) -> int:
     network = network.float() if arguments.float else network
     for line in summary(source, network):
         say(line)
-    size = arguments.input_size or known_input_size(network)
+    size = arguments.input_size or (PICTURES if is_packed else known_input_size(network))
     x = None if size is None else random_input(network, size)
     if x is not None:
         require_input(network, x, arguments.source)
     if not arguments.target.parent.is_dir():
         raise ConvertError(f"{arguments.target}: the folder {arguments.target.parent} does not exist")
+    if is_packed:
+        checked_on = None if arguments.no_check else x
+        write_packed_network(network, arguments.source, arguments.target, arguments.binary_weight, checked_on, say)
+    else:
+        convert_unpacked(network, source, write, arguments, x, say)
+    say(f"{arguments.target}: {arguments.target.stat().st_size:,} bytes written")
+    return 0
+
+
+def convert_unpacked(
+    network: nn.Module,
+    source: TorchObject,
+    write: Callable[[nn.Module, Path, argparse.Namespace, torch.Tensor | None], ReadAgain],
+    arguments: argparse.Namespace,
+    x: torch.Tensor | None,
+    say: Callable[[str], None],
+) -> None:
+    """Write, read again, compare, and only then put the file in its place."""
     unfinished = arguments.target.with_name(f".unfinished-{arguments.target.name}")
     try:
         read_again = write(network, unfinished, arguments, x)
@@ -104,8 +136,6 @@ def run(arguments: argparse.Namespace) -> int:
         os.replace(unfinished, arguments.target)
     finally:
         unfinished.unlink(missing_ok=True)
-    say(f"{arguments.target}: {arguments.target.stat().st_size:,} bytes written")
-    return 0
 
 
 def require_input(network: nn.Module, x: torch.Tensor, path: Path) -> None:
@@ -181,9 +211,6 @@ def random_input(network: nn.Module, size: tuple[int, ...]) -> torch.Tensor:
     """Two samples."""
     dtype = next((parameter.dtype for parameter in network.parameters()), torch.float32)
     return torch.randn(2, *size, dtype=dtype, generator=torch.Generator().manual_seed(1))
-
-
-ReadAgain = Callable[[TorchObject], Callable[[torch.Tensor], Any]]
 
 
 def write_t7(network: nn.Module, target: Path, arguments: argparse.Namespace, x: torch.Tensor | None) -> ReadAgain:

@@ -109,8 +109,10 @@ class _Packing:
         """Weight, alpha (O) and bias on the CPU; alpha to the bit that of the float network with binary weights."""
         weight, bias = convolution.weight.detach().cpu(), convolution.bias
         place = self.places[id(convolution)]
-        if weight.dtype != torch.float32 or not bool(torch.isfinite(weight).all()):
-            raise XnorNetError(f"{place}: only finite float32 weights are packed, found {weight.dtype} or nan")
+        if weight.dtype != torch.float32:
+            raise XnorNetError(f"{place}: only float32 is packed, found {weight.dtype}: convert the network to float")
+        if not bool(torch.isfinite(weight).all()):
+            raise XnorNetError(f"{place}: its weights contain nan or infinity; has training diverged?")
         magnitude = weight.abs().flatten(1)
         alpha = magnitude.amax(dim=1) if self.is_binary else filter_scales(weight)
         return weight, alpha, None if bias is None else bias.detach().cpu().clone()

@@ -1,0 +1,82 @@
+"""convert to .xnor.safetensors: a trained network with its binary layers as bits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from xnornet_port.binarization import Binarizer, has_binary_weights
+from xnornet_port.errors import XnorNetError
+from xnornet_port.summation import convolution_sums
+from xnornet_port.xnor_inference import XnorModel
+from xnornet_port.xnor_layers import BinaryWeightConvolution, XnorConvolution
+
+__all__ = ["write_packed_network"]
+
+PICTURES = (3, 224, 224)  # the check's input where --input-size does not give another
+
+
+def write_packed_network(
+    network: nn.Module,
+    source: Path,
+    target: Path,
+    binary_weight: bool,
+    x: torch.Tensor | None,
+    say: Callable[[str], None],
+) -> None:
+    """Pack, write, read again and compare: every number, and the answers to `x` (None: not run).
+
+    Nothing is left at `target` where they differ.
+    """
+    weights = "binary already" if has_binary_weights(network) else "latent: alpha sign(W) is packed"
+    model = XnorModel.from_model(network, binary_weights=binary_weight)
+    say(f"weights: {weights}")
+    for layer in model.binary_layers:
+        say(f"  {layer.place}: {layer!r}, {packed_bytes(layer):,} bytes for {float_bytes(layer):,}")
+    packed, real = (sum(map(count, model.binary_layers)) for count in (packed_bytes, float_bytes))
+    say(f"binary layers: {packed:,} bytes in place of {real:,}, 1/{real / packed:.1f}")
+    unfinished = target.with_name(f".unfinished-{target.name}")
+    try:
+        model.save(unfinished, source=source.name)
+        again = XnorModel.load(unfinished)
+        require_equal(model, again, target)
+        say("not checked on an input" if x is None else compared(network, model, again, x, target))
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def require_equal(model: XnorModel, again: XnorModel, target: Path) -> None:
+    """XnorNetError where a number was not read as it was written."""
+    ours, theirs = model.state_dict(), again.state_dict()
+    differing = [name for name in ours if name not in theirs or not torch.equal(ours[name], theirs[name])]
+    if differing or len(ours) != len(theirs):
+        raise XnorNetError(f"{target}: not written: {', '.join(differing[:3])} would not be read as it was written")
+
+
+def compared(network: nn.Module, model: XnorModel, again: XnorModel, x: torch.Tensor, target: Path) -> str:
+    """How the packed network answers beside the float one with binary weights; XnorNetError where it was read wrong."""
+    with torch.no_grad(), convolution_sums(network, x.device), Binarizer(network).binary_weights():
+        expected, found = network(x), model(x)
+        if not torch.equal(again(x), found):
+            raise XnorNetError(f"{target}: not written: what is read again answers differently")
+    difference = float((found - expected).abs().max())
+    same = int((found.flatten(1).argmax(1) == expected.flatten(1).argmax(1)).sum())
+    return (
+        f"checked on {len(x)} random inputs of {'x'.join(map(str, x.shape[1:]))}: read again to the bit; beside the "
+        f"float convolutions the same top-1 for {same} of {len(x)}, largest difference {difference:.1e}"
+    )
+
+
+def packed_bytes(layer: XnorConvolution | BinaryWeightConvolution) -> int:
+    """Of a packed layer: bits, alpha, bias, thresholds."""
+    return sum(buffer.numel() * buffer.element_size() for buffer in layer.buffers())
+
+
+def float_bytes(layer: XnorConvolution | BinaryWeightConvolution) -> int:
+    """Of the convolution it was: weights and bias in float32."""
+    return 4 * (layer.n_weights + (0 if layer.bias is None else layer.out_channels))
