@@ -21,7 +21,15 @@ from xnornet_port.errors import XnorNetError
 from xnornet_port.kernels import Pooling, Thresholds
 from xnornet_port.kernels.reference import scale
 
-__all__ = ["Tail", "foldable_tail", "integer_thresholds"]
+__all__ = [
+    "Tail",
+    "falling_channels",
+    "first_step",
+    "foldable_tail",
+    "integer_thresholds",
+    "is_monotone",
+    "is_plain_pooling",
+]
 
 
 @dataclass(frozen=True)
@@ -42,12 +50,12 @@ def foldable_tail(modules: Sequence[nn.Module]) -> Tail | None:
     kept: list[nn.Module] = []
     for module in modules:
         if isinstance(module, nn.MaxPool2d):
-            if pooling is not None or any(bool(_falls(before)) for before in kept) or not _is_plain(module):
+            if pooling is not None or any(bool(_falls(before)) for before in kept) or not is_plain_pooling(module):
                 return None
             pooling = Pooling(
                 _pair(module.kernel_size), _pair(module.stride), _pair(module.padding), bool(module.ceil_mode)
             )
-        elif not _is_monotone(module):
+        elif not is_monotone(module):
             return None
         else:
             kept.append(module)
@@ -62,7 +70,7 @@ def integer_thresholds(
     alpha, bias: float32 (O) on the CPU as the modules are, alpha >= 0. Raises XnorNetError, with
     `place` as the convolution's name, where the modules give a number that is not finite.
     """
-    descending = _falling(modules, alpha.shape[0])
+    descending = falling_channels(modules, alpha.shape[0])
     direction = torch.where(descending, -1, 1)
 
     def value(steps: torch.Tensor) -> torch.Tensor:
@@ -79,8 +87,8 @@ def integer_thresholds(
             f"{place}: the batch normalisation behind it gives numbers that are not finite "
             "(running_var, weight or bias of it is nan, infinite or negative): the network is damaged"
         )
-    first_above = _first(lambda steps: value(steps) > 0, largest, direction)
-    first_not_below = _first(lambda steps: value(steps) >= 0, largest, direction)
+    first_above = first_step(lambda steps: value(steps) > 0, largest, direction)
+    first_not_below = first_step(lambda steps: value(steps) >= 0, largest, direction)
     return Thresholds(
         (first_above * direction).to(torch.int32), ((first_not_below - 1) * direction).to(torch.int32), descending
     )
@@ -93,7 +101,7 @@ def _scaled(alpha: torch.Tensor, dot: torch.Tensor, bias: torch.Tensor | None) -
     return torch.from_numpy(scale(integers, alpha.numpy(), addend.numpy()))
 
 
-def _first(reached: Callable[[torch.Tensor], torch.Tensor], largest: int, like: torch.Tensor) -> torch.Tensor:
+def first_step(reached: Callable[[torch.Tensor], torch.Tensor], largest: int, like: torch.Tensor) -> torch.Tensor:
     """The first step from -largest on for which `reached` is true, largest + 1 where none is; by bisection, (O)."""
     low = torch.full_like(like, -largest - 1)  # not reached
     high = torch.full_like(like, largest + 1)  # reached, or the end
@@ -106,7 +114,7 @@ def _first(reached: Callable[[torch.Tensor], torch.Tensor], largest: int, like: 
     return high
 
 
-def _falling(modules: Sequence[nn.Module], n_channels: int) -> torch.Tensor:
+def falling_channels(modules: Sequence[nn.Module], n_channels: int) -> torch.Tensor:
     """Per channel, whether an odd number of the modules fall, bool (O)."""
     falling = torch.zeros(n_channels, dtype=torch.bool)
     for module in modules:
@@ -119,7 +127,7 @@ def _falls(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and module.weight is not None and bool((module.weight < 0).any())
 
 
-def _is_monotone(module: nn.Module) -> bool:
+def is_monotone(module: nn.Module) -> bool:
     """Whether, in evaluation, each channel of a module's output is a rising or falling function of that channel."""
     if isinstance(module, nn.BatchNorm2d):
         return module.running_mean is not None and module.running_var is not None
@@ -128,7 +136,8 @@ def _is_monotone(module: nn.Module) -> bool:
     return type(module) in (nn.ReLU, nn.Identity, nn.Dropout, nn.Dropout2d)
 
 
-def _is_plain(pooling: nn.MaxPool2d) -> bool:
+def is_plain_pooling(pooling: nn.MaxPool2d) -> bool:
+    """Without dilation, and giving no indices."""
     return _pair(pooling.dilation) == (1, 1) and not pooling.return_indices
 
 

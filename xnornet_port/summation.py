@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from xnornet_port.xnor_layers import binary_layers
 
-__all__ = ["SMALL_NETWORK", "convolution_sums"]
+__all__ = ["SMALL_NETWORK", "convolution_sums", "covers_whole_input"]
 
 SMALL_NETWORK = 1_000_000  # parameters; AlexNet has 58 million
 
@@ -52,13 +52,13 @@ class _WholeInputAsProduct(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.conv2d and not kwargs and _covers_whole_input(*args):
+        if func is torch.conv2d and not kwargs and covers_whole_input(*args):
             x, weight, bias = args[:3]
             return functional.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
         return func(*args, **(kwargs or {}))
 
 
-def _covers_whole_input(
+def covers_whole_input(
     x: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None = None,
@@ -67,5 +67,6 @@ def _covers_whole_input(
     dilation: object = 1,
     groups: int = 1,
 ) -> bool:
+    """Whether the arguments of `conv2d` are a product of matrices: a kernel as large as its input, without padding."""
     is_plain = padding in (0, (0, 0)) and dilation in (1, (1, 1)) and groups == 1
     return is_plain and x.dim() == 4 and x.shape[2:] == weight.shape[2:]

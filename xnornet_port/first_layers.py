@@ -1,0 +1,157 @@
+"""The float layers in front of the first binary one, run as one comparison: convolution, pooling, bits.
+
+Between the first convolution and the first sign, batch normalisation, ReLU and dropout rise or fall with their input in
+each channel, as in `folding`; so the sign depends on whether the convolution's output has passed a float32 threshold,
+which bisection over all float32 numbers finds by asking the very modules. Max pooling comes first: filters of channels
+that fall before it are negated, which negates their output exactly. The bits are those of the modules run one by one,
+from a fifth of the memory traffic. The convolution itself is oneDNN's in channels-last order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from xnornet_port.folding import falling_channels, first_step, is_monotone, is_plain_pooling
+from xnornet_port.kernels import PackedInput
+from xnornet_port.xnor_layers import XnorConvolution
+
+__all__ = ["FirstLayers"]
+
+_LARGEST_FLOAT = 0x7F7FFFFF  # the largest finite float32, as the bits of an integer
+_GATHER_BITS = 0x0102040810204080  # times 8 bytes of 0 and 1: their bits side by side in the uppermost byte
+
+
+class FirstLayers:
+    """Stands for the first modules of a Sequential, a convolution up to the module before an XnorConvolution."""
+
+    def __init__(self, modules: Sequence[nn.Module]):
+        self.modules = modules
+        self._current: tuple[object, _Prepared | None] = (None, None)
+
+    @classmethod
+    def of(cls, network: nn.Module) -> FirstLayers | None:
+        """Of a packed network, where it begins so that they fold."""
+        modules = list(network.children()) if type(network) is nn.Sequential else []
+        end = next((i for i, module in enumerate(modules) if isinstance(module, XnorConvolution)), 0)
+        if end < 2 or type(modules[0]) is not nn.Conv2d or modules[0].padding_mode != "zeros":
+            return None
+        poolings = [module for module in modules[1:end] if isinstance(module, nn.MaxPool2d)]
+        others = [module for module in modules[1:end] if not isinstance(module, nn.MaxPool2d)]
+        if len(poolings) > 1 or not all(map(is_plain_pooling, poolings)) or not all(map(is_monotone, others)):
+            return None
+        return cls(modules[:end])
+
+    def __call__(self, x: torch.Tensor) -> PackedInput | None:
+        """The first binary layer's input for pictures x (N, C, H, W); None where the modules are to be run themselves.
+
+        That is so on a GPU, where oneDNN is switched off (small networks, see `summation`), and where a number
+        that is not finite came up.
+        """
+        if x.device.type != "cpu" or not torch.backends.mkldnn.enabled:
+            return None
+        tensors = [tensor for module in self.modules for tensor in (*module.parameters(), *module.buffers())]
+        state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+        if self._current[0] != state:
+            self._current = (state, _prepare(self.modules))
+        prepared = self._current[1]
+        return None if prepared is None else prepared.bits(x)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """The convolution with some filters negated, and what turns its pooled output into bits."""
+
+    convolution: nn.Conv2d
+    pooling: nn.MaxPool2d | None
+    below: torch.Tensor  # float32 (C): negative below it ...
+    flip: torch.Tensor  # bool (C): ... or positive
+    zero_from: torch.Tensor | None  # float32 (C), with the next where exact zeros can come up: from .. below
+    zero_below: torch.Tensor | None
+
+    def bits(self, x: torch.Tensor) -> PackedInput | None:
+        y = self.convolution(x.contiguous(memory_format=torch.channels_last))
+        if self.pooling is not None:
+            y = self.pooling(y)
+        values = y.permute(0, 2, 3, 1).contiguous()  # (N, H, W, C), as they lie in memory
+        if not bool(torch.isfinite(values.sum())):
+            return None
+        negative = torch.lt(values, self.below).bitwise_xor_(self.flip)
+        if self.zero_from is None or self.zero_below is None:
+            return PackedInput(_words(negative), None, values.shape[3])
+        zero = torch.ge(values, self.zero_from).logical_and_(values < self.zero_below)
+        if not bool(zero.any()):
+            return PackedInput(_words(negative), None, values.shape[3])
+        return PackedInput(_words(negative.logical_and_(~zero)), _words(~zero), values.shape[3])
+
+
+def _prepare(modules: Sequence[nn.Module]) -> _Prepared | None:
+    """None where thresholds cannot be found, because some number is not finite."""
+    first = modules[0]
+    if not isinstance(first, nn.Conv2d):
+        return None
+    place = next((i for i, module in enumerate(modules) if isinstance(module, nn.MaxPool2d)), 0)
+    pooling = modules[place] if place else None
+    functions = [module for module in modules[1:] if module is not pooling]
+    negated = falling_channels(modules[1:place] if place else [], first.out_channels)
+    descending = falling_channels(functions, first.out_channels) ^ negated
+    direction, side = torch.where(descending, -1, 1), torch.where(negated, -1.0, 1.0)
+
+    def value(steps: torch.Tensor) -> torch.Tensor:
+        x = (_floats(steps * direction) * side).view(1, -1, 1, 1)
+        with torch.no_grad():
+            for module in functions:
+                x = module(x)
+        return x.flatten()
+
+    ends = torch.full_like(direction, _LARGEST_FLOAT)
+    if bool((value(ends).isnan() | value(-ends).isnan()).any()):
+        return None
+    above = first_step(lambda steps: value(steps) > 0, _LARGEST_FLOAT, direction)
+    not_below = first_step(lambda steps: value(steps) >= 0, _LARGEST_FLOAT, direction)
+    # As steps s: negative where s < not_below. Falling channels: where -s > -not_below, not where -s < 1 - not_below.
+    below = _floats(torch.where(descending, 1 - not_below, not_below))
+    zero_from = _floats(torch.where(descending, 1 - above, not_below))
+    zero_below = _floats(torch.where(descending, 1 - not_below, above))
+    has_zeros = bool((above > not_below).any())
+    return _Prepared(
+        _channels_last(first, side),
+        pooling if isinstance(pooling, nn.MaxPool2d) else None,
+        below,
+        descending,
+        zero_from if has_zeros else None,
+        zero_below if has_zeros else None,
+    )
+
+
+def _channels_last(convolution: nn.Conv2d, side: torch.Tensor) -> nn.Conv2d:
+    """The same convolution with the output of some channels negated, its weights in channels-last order."""
+    copy = nn.Conv2d(
+        convolution.in_channels, convolution.out_channels, convolution.kernel_size, convolution.stride,  # type: ignore[arg-type]
+        convolution.padding, convolution.dilation, convolution.groups, convolution.bias is not None, device="meta",  # type: ignore[arg-type]
+    )  # fmt: skip
+    weight = (convolution.weight.detach() * side.view(-1, 1, 1, 1)).contiguous(memory_format=torch.channels_last)
+    copy.weight = nn.Parameter(weight, requires_grad=False)
+    if convolution.bias is not None:
+        copy.bias = nn.Parameter(convolution.bias.detach() * side, requires_grad=False)
+    return copy
+
+
+def _floats(steps: torch.Tensor) -> torch.Tensor:
+    """The float32 numbers in order, counted from 0.0 (-1: the largest below 0); one past the largest is infinity."""
+    bits = torch.where(steps >= 0, steps, -steps - 2**31)
+    return bits.to(torch.int32).view(torch.float32)
+
+
+def _words(bits: torch.Tensor) -> torch.Tensor:
+    """bool (N, H, W, C), contiguous, to int64 (N, H, W, ceil(C / 64))."""
+    n = bits.shape[3]
+    padded = bits.view(torch.uint8) if n % 8 == 0 else functional.pad(bits.view(torch.uint8), (0, -n % 8))
+    octets = padded.view(torch.int64).mul_(_GATHER_BITS).bitwise_right_shift_(56).to(torch.uint8)
+    if n % 64:
+        octets = functional.pad(octets, (0, -octets.shape[3] % 8))
+    return octets.view(torch.int64)
