@@ -23,6 +23,8 @@ from xnornet_port.xnor_layers import XnorConvolution
 __all__ = ["FirstLayers"]
 
 _LARGEST_FLOAT = 0x7F7FFFFF  # the largest finite float32, as the bits of an integer
+_PICTURES_AT_ONCE = 4  # for each thread
+_LOWEST_BITS = 0x0101010101010101
 _GATHER_BITS = 0x0102040810204080  # times 8 bytes of 0 and 1: their bits side by side in the uppermost byte
 
 
@@ -68,25 +70,39 @@ class _Prepared:
 
     convolution: nn.Conv2d
     pooling: nn.MaxPool2d | None
-    below: torch.Tensor  # float32 (C): negative below it ...
-    flip: torch.Tensor  # bool (C): ... or positive
-    zero_from: torch.Tensor | None  # float32 (C), with the next where exact zeros can come up: from .. below
-    zero_below: torch.Tensor | None
+    low: torch.Tensor  # float32 (C): rising channels are negative below it, falling ones positive
+    high: torch.Tensor | None  # float32 (C): zero from `low` on below `high`; None where that is nothing
+    falling: torch.Tensor  # int64 (words): bit 1 for falling channels
+    channels: torch.Tensor  # int64 (words): bit 1 for all there are
 
     def bits(self, x: torch.Tensor) -> PackedInput | None:
+        """A few pictures at a time, so that the convolution's output is still in the cache when it is pooled."""
+        parts = [self._part(part) for part in torch.split(x, _PICTURES_AT_ONCE * torch.get_num_threads())]
+        found = [part for part in parts if part is not None]
+        if len(found) < len(parts):
+            return None
+        signs = torch.cat([negative for negative, _ in found])
+        channels = self.convolution.out_channels
+        if all(nonzero is None for _, nonzero in found):
+            return PackedInput(signs, None, channels)
+        planes = [self.channels.expand_as(negative) if nonzero is None else nonzero for negative, nonzero in found]
+        return PackedInput(signs, torch.cat(planes), channels)
+
+    def _part(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+        """Words of what is negative, and of what is not zero where anything is; None where a number is not finite."""
         y = self.convolution(x.contiguous(memory_format=torch.channels_last))
         if self.pooling is not None:
             y = self.pooling(y)
         values = y.permute(0, 2, 3, 1).contiguous()  # (N, H, W, C), as they lie in memory
         if not bool(torch.isfinite(values.sum())):
             return None
-        negative = torch.lt(values, self.below).bitwise_xor_(self.flip)
-        if self.zero_from is None or self.zero_below is None:
-            return PackedInput(_words(negative), None, values.shape[3])
-        zero = torch.ge(values, self.zero_from).logical_and_(values < self.zero_below)
-        if not bool(zero.any()):
-            return PackedInput(_words(negative), None, values.shape[3])
-        return PackedInput(_words(negative.logical_and_(~zero)), _words(~zero), values.shape[3])
+        below_low = _words_below(values, self.low)
+        below_high = below_low if self.high is None else _words_below(values, self.high)
+        rising = ~self.falling & self.channels
+        negative = (below_low & rising) | (~below_high & self.falling)
+        if torch.equal(below_low, below_high):
+            return negative, None
+        return negative, ~(below_low ^ below_high) & self.channels
 
 
 def _prepare(modules: Sequence[nn.Module]) -> _Prepared | None:
@@ -113,18 +129,17 @@ def _prepare(modules: Sequence[nn.Module]) -> _Prepared | None:
         return None
     above = first_step(lambda steps: value(steps) > 0, _LARGEST_FLOAT, direction)
     not_below = first_step(lambda steps: value(steps) >= 0, _LARGEST_FLOAT, direction)
-    # As steps s: negative where s < not_below. Falling channels: where -s > -not_below, not where -s < 1 - not_below.
-    below = _floats(torch.where(descending, 1 - not_below, not_below))
-    zero_from = _floats(torch.where(descending, 1 - above, not_below))
-    zero_below = _floats(torch.where(descending, 1 - not_below, above))
-    has_zeros = bool((above > not_below).any())
+    # In steps s, negative below not_below, zero up to above. Falling channels go through the numbers the other way:
+    # s < step is number > -step, that is not number < 1 - step.
+    low = _floats(torch.where(descending, 1 - above, not_below))
+    high = _floats(torch.where(descending, 1 - not_below, above))
     return _Prepared(
         _channels_last(first, side),
         pooling if isinstance(pooling, nn.MaxPool2d) else None,
-        below,
-        descending,
-        zero_from if has_zeros else None,
-        zero_below if has_zeros else None,
+        low,
+        None if torch.equal(low, high) else high,
+        _words(descending.to(torch.uint8)),
+        _words(torch.ones_like(descending, dtype=torch.uint8)),
     )
 
 
@@ -147,11 +162,20 @@ def _floats(steps: torch.Tensor) -> torch.Tensor:
     return bits.to(torch.int32).view(torch.float32)
 
 
-def _words(bits: torch.Tensor) -> torch.Tensor:
-    """bool (N, H, W, C), contiguous, to int64 (N, H, W, ceil(C / 64))."""
-    n = bits.shape[3]
-    padded = bits.view(torch.uint8) if n % 8 == 0 else functional.pad(bits.view(torch.uint8), (0, -n % 8))
-    octets = padded.view(torch.int64).mul_(_GATHER_BITS).bitwise_right_shift_(56).to(torch.uint8)
+def _words_below(values: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+    """Whether finite values (N, H, W, C) are below thresholds (C), as words: the sign bit of their difference.
+
+    The difference of different float32 numbers never rounds to 0; taking it is quicker than comparing.
+    """
+    return _words((values - threshold).view(torch.int32).bitwise_right_shift_(31).to(torch.uint8))
+
+
+def _words(truth: torch.Tensor) -> torch.Tensor:
+    """Bytes (..., C), the lowest bit of each telling, to int64 (..., ceil(C / 64))."""
+    n = truth.shape[-1]
+    whole = truth if n % 8 == 0 else functional.pad(truth, (0, -n % 8))
+    octets = whole.view(torch.int64).bitwise_and(_LOWEST_BITS).mul_(_GATHER_BITS).bitwise_right_shift_(56)
+    octets = octets.to(torch.uint8)
     if n % 64:
-        octets = functional.pad(octets, (0, -octets.shape[3] % 8))
+        octets = functional.pad(octets, (0, -octets.shape[-1] % 8))
     return octets.view(torch.int64)

@@ -24,7 +24,7 @@ from xnornet_port.interrupt import StopRequest, stop_on_signals
 from xnornet_port.metadata import check_data_folder
 from xnornet_port.model import build_model, check_classes, check_input, load_model, load_parameters
 from xnornet_port.options import Options
-from xnornet_port.packed_test import packed_for_test
+from xnornet_port.packed_testing import packed_for_test
 from xnornet_port.passes import Training, test_pass
 from xnornet_port.record import add_resumption, write_record
 from xnornet_port.report import Report

@@ -44,7 +44,7 @@ def pictures(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> torch.Te
 
 def answers(network: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities of the float network with binary weights, and of the packed one."""
-    model = XnorModel.from_model(network.eval(), backend="reference", binary_weights=True)
+    model = XnorModel.from_model(network.eval(), binary_weights=True)
     with torch.no_grad(), convolution_sums(network, CPU), Binarizer(network).binary_weights():
         expected = network(x)
     with convolution_sums(model, CPU):
@@ -165,11 +165,12 @@ TOPOLOGIES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize("name", TOPOLOGIES)
-def test_topologies_answer_to_the_bit(name: str) -> None:
+def test_topologies_answer_to_the_bit(name: str, backend: str) -> None:
     network = exact_numbers(TOPOLOGIES[name]())
     x = torch.randint(-8, 9, (2, 3, 12, 12), generator=torch.Generator().manual_seed(3)) / 8
-    model = XnorModel.from_model(network, backend="reference")
+    model = XnorModel.from_model(network, backend)
     with torch.no_grad():
         expected = network(x)
     assert torch.equal(model(x), expected)

@@ -1,0 +1,52 @@
+"""cache_tools convert to .xnor.safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import cache_tools.convert_packed
+from cache_tools.__main__ import main
+from xnornet_port import XnorModel, load_model
+
+
+def test_a_packed_network(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = golden / "models" / "tiny_xnor.t7", tmp_path / "tiny.xnor.safetensors"
+    assert main(["convert", str(source), str(target)]) == 0
+    out = capsys.readouterr().out
+    assert "weights: latent: alpha sign(W) is packed" in out
+    assert "binary layers: " in out
+    assert "read again to the bit" in out
+    assert "the same top-1 for 2 of 2" in out
+    assert f"{target}: {target.stat().st_size:,} bytes written" in out
+    ours, theirs = XnorModel.load(target), XnorModel.from_model(load_model(source))
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value)
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_network_without_the_mark(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = golden / "models" / "tiny_bwn.t7", tmp_path / "tiny.xnor.safetensors"
+    assert main(["convert", str(source), str(target)]) == 1
+    assert "no mark of training with -binaryWeight" in capsys.readouterr().err
+    assert main(["convert", str(source), str(target), "--binary-weight", "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_wrong_file_is_not_left_behind(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Forgetful(XnorModel):
+        @classmethod
+        def load(cls, path: str | Path, backend: str = "cpu") -> Forgetful:
+            model = super().load(path, backend)
+            model.binary_layers[0].alpha[0] = 7
+            return model
+
+    monkeypatch.setattr(cache_tools.convert_packed, "XnorModel", Forgetful)
+    source, target = golden / "models" / "tiny_xnor.t7", tmp_path / "tiny.xnor.safetensors"
+    assert main(["convert", str(source), str(target)]) == 1
+    assert "not written: network.5.alpha would not be read as it was written" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
