@@ -1,7 +1,7 @@
 """Damage .t7 files in many ways and read them: only T7Error may come, soon, and without much memory.
 All files are cut off at every byte; then they are damaged at random.
 
-    python benchmarks/t7_fuzz.py --files 1000000 --folder tests/golden > benchmarks/results/t7_fuzz.md
+    python benchmarks/t7_fuzz.py --files 1000000 --folder tests/golden --samples ../shared/t7_samples > benchmarks/results/t7_fuzz.md
 
 Each chunk of files is read in a process of its own, so that a crash of the interpreter is seen and the
 memory of the process tells what reading took. The same seed gives the same files.
@@ -45,12 +45,13 @@ class Tally:
     mutations: Counter[str] = field(default_factory=Counter)
 
 
-def seed_files(folder: Path) -> list[bytes]:
-    """The files to damage: those of the format folders that are not too large."""
+def seed_files(folder: Path, samples: Path | None = None) -> list[bytes]:
+    """The files to damage: those of the format folders, and .t7 files under `samples`, that are not too large."""
     folders = [folder / name for name in ("format", "format_more", "crafted")]
     paths = sorted(path for each in folders for path in each.glob("*.t7"))
-    contents = [path.read_bytes() for path in paths]
-    return [data for data in contents if 0 < len(data) <= LARGEST_SEED_FILE]
+    paths += sorted(samples.rglob("*.t7")) if samples is not None else []
+    contents = [path.read_bytes() for path in paths if path.stat().st_size <= LARGEST_SEED_FILE]
+    return [data for data in contents if data]
 
 
 def flip_bytes(data: bytearray, generator: random.Random, others: list[bytes]) -> bytearray:
@@ -179,9 +180,9 @@ def resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def run_chunk(folder: Path, count: int, seed: int) -> None:
+def run_chunk(folder: Path, samples: Path | None, count: int, seed: int) -> None:
     """In a process of its own: read a chunk and print its figures."""
-    seeds = seed_files(folder)
+    seeds = seed_files(folder, samples)
     read_damaged(seeds, 200, seed - 1)  # so that what Python and NumPy need themselves is there
     before = resident_bytes()
     tally = read_damaged(seeds, count, seed)
@@ -200,10 +201,11 @@ def main() -> int:
     parser.add_argument("--chunk", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("tests/golden"))
+    parser.add_argument("--samples", type=Path, help="a folder with further .t7 files")
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.in_process:
-        run_chunk(arguments.folder, arguments.files, arguments.seed)
+        run_chunk(arguments.folder, arguments.samples, arguments.files, arguments.seed)
         return 0
     return run_all(arguments)
 
@@ -218,6 +220,7 @@ def run_all(arguments: argparse.Namespace) -> int:
     for count in chunk_sizes(arguments.files, arguments.chunk):
         command = [sys.executable, "-X", "faulthandler", __file__, "--in-process", "--files", str(count)]
         command += ["--seed", str(arguments.seed + 2 * done), "--folder", str(arguments.folder)]
+        command += ["--samples", str(arguments.samples)] if arguments.samples is not None else []
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             failures.append(f"the process ended with {result.returncode}: {result.stderr[-500:]}")

@@ -46,16 +46,18 @@ def load(
     long_size: int | None = None,
     byte_order: str | None = None,
     mmap: bool = False,
+    max_objects: int | None = None,
 ) -> LuaValue:
     """The value in a .t7 file, as torch.load gives it.
 
     `mode` ("binary", "ascii"), `long_size` (4, 8) and `byte_order` ("little", "big") are found out where
     they are not given. With `mmap`, tensors are views of the file itself, mapped into memory: opening costs
-    no reading; changing an array changes memory, not the file. T7Error where the file cannot be read or is
-    not a .t7 file; a TrailingDataWarning where the file goes on after the first object (see
-    `iter_objects`).
+    no reading; changing an array changes memory, not the file. A file of more than `max_objects` tables,
+    tensors, objects and functions is refused: a tiny one takes 25 times its room in the file. T7Error
+    where the file cannot be read or is not a .t7 file; a TrailingDataWarning where the file goes on after
+    the first object (see `iter_objects`).
     """
-    reading = read_file(path, Wanted(mode, long_size, byte_order), maps=mmap)
+    reading = read_file(path, Wanted(mode, long_size, byte_order, max_objects), maps=mmap)
     warn_of_rest(str(path), reading)
     return reading.values[0]
 
@@ -66,10 +68,11 @@ def loads(
     mode: str | None = None,
     long_size: int | None = None,
     byte_order: str | None = None,
+    max_objects: int | None = None,
 ) -> LuaValue:
     """The value in the bytes of a .t7 file, as torch.deserialize gives it; see `load`."""
     buffer = bytes(data)
-    reading = read_buffer(buffer, Wanted(mode, long_size, byte_order), "")
+    reading = read_buffer(buffer, Wanted(mode, long_size, byte_order, max_objects), "")
     warn_of_rest("the data", reading)
     return reading.values[0]
 
@@ -81,12 +84,14 @@ def iter_objects(
     long_size: int | None = None,
     byte_order: str | None = None,
     mmap: bool = False,
+    max_objects: int | None = None,
 ) -> Iterator[LuaValue]:
     """All objects of a file, one after another: of one writer, or of several that appended to it.
 
-    Raises T7Error at the first object that cannot be read, after those before it were given.
+    Raises T7Error at the first object that cannot be read, after those before it were given. `max_objects`
+    is counted anew for each writer.
     """
-    wanted = Wanted(mode, long_size, byte_order)
+    wanted = Wanted(mode, long_size, byte_order, max_objects)
     with opened(path, maps=mmap) as (buffer, file):
         reading = read_buffer(buffer, wanted, str(path), file, views=mmap)
         yield from reading.values
@@ -120,9 +125,11 @@ class Reading:
 
 
 class Wanted:
-    """What the caller says of a file's encoding; None for what is to be found out."""
+    """What the caller says of a file's encoding, None for what is to be found out, and of its size."""
 
-    def __init__(self, mode: str | None, long_size: int | None, byte_order: str | None) -> None:
+    def __init__(
+        self, mode: str | None, long_size: int | None, byte_order: str | None, max_objects: int | None = None
+    ) -> None:
         if mode not in (None, "binary", "ascii"):
             raise ValueError(f"mode is 'binary' or 'ascii', not {mode!r}")
         if long_size not in (None, 4, 8):
@@ -132,6 +139,7 @@ class Wanted:
         self.mode = mode
         self.long_size = long_size
         self.byte_order = byte_order
+        self.max_objects = max_objects
 
     def layouts(self, head: bytes) -> list[Layout]:
         """The layouts to try, likeliest first; none where `head` starts no .t7 file."""
@@ -204,9 +212,9 @@ def read_buffer(
 
     def reader(layout: Layout) -> ObjectReader:
         if layout.mode == "ascii":
-            return ObjectReader(AsciiSource(buffer[:], layout))
+            return ObjectReader(AsciiSource(buffer[:], layout), None, wanted.max_objects)
         new_tensors = None if views else NewTensorReader(buffer, layout)
-        return ObjectReader(BinarySource(buffer, layout, file, views), new_tensors)
+        return ObjectReader(BinarySource(buffer, layout, file, views), new_tensors, wanted.max_objects)
 
     failed = []
     for layout in layouts:
@@ -254,7 +262,7 @@ def reader_for_next(reader: ObjectReader) -> ObjectReader:
     start = source.position
     if 1 not in reader.memo or reader.next_index() != 1 or reader.bytes_tried > MOST_TRIED * source.size:
         return reader
-    fresh = ObjectReader(source, reader.new_tensors)
+    fresh = ObjectReader(source, reader.new_tensors, reader.max_objects)
     try:
         fresh.read_object()
         appended = source.at_end() or source.read_int() in set(Tag)
@@ -262,7 +270,7 @@ def reader_for_next(reader: ObjectReader) -> ObjectReader:
         appended = False
     reader.bytes_tried += source.position - start
     source.position = start
-    return ObjectReader(source, reader.new_tensors) if appended else reader
+    return ObjectReader(source, reader.new_tensors, reader.max_objects) if appended else reader
 
 
 def warn_of_rest(name: str, reading: Reading) -> None:

@@ -100,11 +100,12 @@ class TableFrame:
 class PartsFrame:
     """An object or function whose parts (one or two objects, or the elements of a tds.Vec) are being read."""
 
-    __slots__ = ("key", "owner", "parts", "remaining")
+    __slots__ = ("elements", "key", "owner", "remaining")
 
-    def __init__(self, owner: LuaValue, parts: list[LuaValue], count: int) -> None:
+    def __init__(self, owner: LuaValue, count: int, elements: list[LuaValue] | None = None) -> None:
+        """`elements` takes the parts where they are not the owner's fields or upvalues."""
         self.owner = owner
-        self.parts = parts
+        self.elements = elements
         self.remaining = count
         self.key = None  # parts have no keys
 
@@ -112,15 +113,16 @@ class PartsFrame:
         """Nothing to read in one go."""
 
     def place(self, value: LuaValue) -> None:
-        """Take the next part, and give the owner its parts when they are all there."""
-        self.parts.append(value)
+        """Take the next part."""
         self.remaining -= 1
-        if self.remaining or self.parts is self.owner:
-            return
         owner = self.owner
-        if type(owner) is LuaFunction:
+        if self.elements is not None:
+            self.elements.append(value)
+        elif type(owner) is LuaFunction:
             owner.upvalues = value
-        elif type(owner) is TorchObject and owner.payload is not self.parts:
+        elif self.remaining:
+            owner.header = value
+        else:
             if type(value) is not LuaTable and type(value) is not TorchObject:
                 raise T7Error(
                     f"expected the table of fields of {owner.typename} (files of 2011 have none), found {brief(value)}"
@@ -128,22 +130,27 @@ class PartsFrame:
             if leads_nowhere(value, owner):
                 raise T7Error(f"expected the table of fields of {owner.typename}, found objects that lead back to it")
             owner.payload = value
-            owner.header = self.parts[0] if len(self.parts) == 2 else None
 
     def path_step(self, is_reading: bool) -> str:
         """The place of the part that is being read, or whose own parts are."""
-        if type(self.owner) is TorchObject and self.owner.payload is self.parts:
-            return f"[{len(self.parts) + is_reading}]"
+        if type(self.owner) is TorchObject and self.elements is not None:
+            return f"[{len(self.elements) + is_reading}]"
         return ".<upvalues>" if type(self.owner) is LuaFunction else ""
 
 
 class ObjectReader:
     """Reads objects from a source, one `read_object` after another, with one memo for all of them."""
 
-    def __init__(self, source: Source, new_tensors: NewTensorReader | None = None) -> None:
-        """`new_tensors`, on the same bytes as `source`, makes many small tensors faster."""
+    def __init__(
+        self, source: Source, new_tensors: NewTensorReader | None = None, max_objects: int | None = None
+    ) -> None:
+        """`new_tensors`, on the same bytes as `source`, makes many small tensors faster. More than `max_objects`
+        tables, tensors, objects and functions are refused.
+        """
         self.source = source
         self.new_tensors = new_tensors
+        self.max_objects = max_objects
+        self._objects = 0
         self.memo: dict[int, LuaValue] = {}
         self.bytes_tried = 0  # read in vain, to see whether another writer appended
         self._frames: list[TableFrame | PartsFrame] = []
@@ -151,7 +158,7 @@ class ObjectReader:
     def read_object(self) -> LuaValue:
         """The object at the source's position. T7Error where there is none; it has the position and the keys."""
         values: list[LuaValue] = []
-        frames = self._frames = [PartsFrame(values, values, 1)]
+        frames = self._frames = [PartsFrame(None, 1, values)]
         source = self.source
         try:
             while frames:
@@ -230,6 +237,7 @@ class ObjectReader:
     def _take_new_tensor(self, new_tensors: NewTensorReader, found: NewTensor, start: int) -> Tensor:
         """Go on behind a tensor that was read in one piece, and behind others like it in the same table."""
         tensor, end = found[:2]
+        self._count_objects(1)
         self.source.position = end
         self.source.has_longs = True
         frame = self._frames[-1]
@@ -246,7 +254,14 @@ class ObjectReader:
                 taken, self.source.position = new_tensors.read_entries(self.memo, frame.entries, most, end)
                 patience.left -= taken + 1
             frame.remaining -= taken
+            self._count_objects(taken)
         return tensor
+
+    def _count_objects(self, new: int) -> None:
+        """Take note of new objects, whose number the caller may have limited."""
+        self._objects += new
+        if self.max_objects is not None and self._objects > self.max_objects:
+            raise T7Error(f"expected at most {self.max_objects} objects (max_objects), found more")
 
     def _read_shared(self, tag: int) -> LuaValue:
         """A table, torch object or function: one seen before, or a new one under a new index."""
@@ -259,6 +274,7 @@ class ObjectReader:
                 name = Tag(tag).name
                 raise T7Error(f"expected {name} number {index}, but that is another object", position=start)
             return value
+        self._count_objects(1)
         if tag == TORCH:
             return self._read_torch(index)
         if tag == TABLE:
@@ -281,7 +297,7 @@ class ObjectReader:
     def _read_function(self, index: int, tag: int) -> LuaFunction:
         function: LuaFunction = self._remember(index, LuaFunction(b"", tag=tag))
         function.bytecode = self.source.read_raw(self.source.read_int())
-        self._frames.append(PartsFrame(function, [], 1))
+        self._frames.append(PartsFrame(function, 1))
         return function
 
     def _read_oldest_function(self) -> LuaFunction:
@@ -298,8 +314,9 @@ class ObjectReader:
             source.position = start
             if is_indexed:
                 return self._read_function(number, OLDEST_FUNCTION)
+        self._count_objects(1)
         function = LuaFunction(source.read_raw(number), tag=OLDEST_FUNCTION)
-        self._frames.append(PartsFrame(function, [], 1))
+        self._frames.append(PartsFrame(function, 1))
         return function
 
     def _bytecode_follows(self) -> bool:
@@ -328,9 +345,9 @@ class ObjectReader:
         value: TorchObject = self._remember(index, TorchObject(typename, version=version))
         payload = payload_of(typename, version)
         if payload is Payload.ONE_OBJECT:
-            self._frames.append(PartsFrame(value, [], 1))
+            self._frames.append(PartsFrame(value, 1))
         elif payload is Payload.TWO_OBJECTS:
-            self._frames.append(PartsFrame(value, [], 2))
+            self._frames.append(PartsFrame(value, 2))
         elif payload is Payload.PAIRS:
             self._open_table(value.payload, source.read_longs(1)[0])
         elif payload is Payload.ELEMENTS:
@@ -339,7 +356,7 @@ class ObjectReader:
                 raise T7Error(f"expected a count of elements, found {count}")
             source.require_objects(count)
             value.payload = []
-            self._frames.append(PartsFrame(value, value.payload, count))
+            self._frames.append(PartsFrame(value, count, value.payload))
         elif payload is Payload.LONG:
             (value.payload,) = source.read_longs(1)
         elif payload is Payload.GENERATOR:

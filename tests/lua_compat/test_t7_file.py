@@ -205,3 +205,25 @@ def test_memory_views_and_byte_arrays_are_data() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert lua_compat.loads(bytearray(data))[1] == lua_compat.loads(memoryview(data))[1] == 1
+
+
+@pytest.mark.parametrize("mode", ["binary", "ascii"])
+def test_the_number_of_objects_can_be_limited(tmp_path: Path, mode: str) -> None:
+    """Six here: the list, two tables in it, one of them twice, a tensor, a function and its upvalues."""
+    path = tmp_path / "value.t7"
+    first: dict[str, int] = {}
+    lua_compat.save(path, [first, first, {}, np.zeros(2), lua_compat.LuaFunction(b"", {}), 1, 2, "a"], mode=mode)
+    for count in (6, 7):
+        assert len(lua_compat.load(path, max_objects=count)) == 8
+    for read in (lua_compat.load, objects):
+        with pytest.raises(T7Error, match="at most 5 objects"):
+            read(path, max_objects=5)
+    with pytest.raises(T7Error, match="at most 5 objects"):
+        lua_compat.loads(path.read_bytes(), max_objects=5)
+
+
+def test_tensors_count_as_objects() -> None:
+    data = lua_compat.dumps([np.full(3, index, np.float32) for index in range(1000)])
+    assert len(lua_compat.loads(data, max_objects=1001)) == 1000
+    with pytest.raises(T7Error, match="at most 1000 objects"):
+        lua_compat.loads(data, max_objects=1000)
