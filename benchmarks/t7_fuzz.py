@@ -1,7 +1,7 @@
 """Damage .t7 files in many ways and read them: only T7Error may come, soon, and without much memory.
 All files are cut off at every byte; then they are damaged at random.
 
-    python benchmarks/t7_fuzz.py --files 1000000 --folder tests/golden --samples ../shared/t7_samples > benchmarks/results/t7_fuzz.md
+    python benchmarks/t7_fuzz.py --folder tests/golden --samples ../shared/t7_samples > benchmarks/results/t7_fuzz.md
 
 Each chunk of files is read in a process of its own, so that a crash of the interpreter is seen and the
 memory of the process tells what reading took. The same seed gives the same files.
