@@ -1,5 +1,6 @@
 """Every network of -netType: real Torch7's parameters and answers, published sizes, one step of training, its file."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +15,15 @@ from lua_compat.generator import Generator
 from lua_compat.module_text import module_text
 from lua_compat.nn import from_torch
 from lua_compat.values import LuaTable
-from xnornet_port import build_model, load_model
+from xnornet_port import XnorModel, build_model, load_model
 from xnornet_port.answers import class_scores, criterion_of
 from xnornet_port.binarization import Binarizer, binary_convolutions
 from xnornet_port.model import check_input
 from xnornet_port.models import NETWORKS, NetworkSettings
+from xnornet_port.summation import convolution_sums
 from xnornet_port.train import train_batch
 from xnornet_port.training import OPTIMIZERS
+from xnornet_port.xnor_layers import XnorConvolution
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode leaves test folders off the path
 
@@ -141,6 +144,17 @@ def test_sizes_for_cifar_are_the_papers(depth: int, millions: float) -> None:
     assert found == pytest.approx(millions, abs=0.05 if millions > 1 else 0.005)
 
 
+def test_the_table_of_the_networks_page_is_right() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "networks.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)(?: -depth (\d+))?` \|.*\| ([\d,]+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
+    assert {row[0] for row in rows} == set(NETWORKS)
+    for net_type, depth, n_parameters, n_convolutions, n_binary in rows:
+        network = NETWORKS[net_type].build(NetworkSettings(depth=int(depth or 18)))
+        assert sum(parameter.numel() for parameter in network.parameters()) == int(n_parameters.replace(",", ""))
+        assert len(convolutions(network)) == int(n_convolutions), net_type
+        assert len(binary_convolutions(network)) == int(n_binary), net_type
+
+
 # ---- one step, saved, loaded ----
 
 SMALL = [(name, NetworkSettings(n_classes=5), 224) for name in NETWORKS] + [
@@ -225,6 +239,36 @@ def test_every_binary_convolution_of_an_xnor_network_has_binary_inputs(net_type:
     assert all(values[convolution] <= {-1.0, 0.0, 1.0} for convolution in binary_convolutions(network))
     first, last = convolutions(network)[0], convolutions(network)[-1]
     assert not any(values[convolution] <= {-1.0, 0.0, 1.0} for convolution in (first, last))
+
+
+PACKED = [
+    ("ninxnor", "B", 11),
+    ("resnetxnor", "B", 19),
+    ("resnetxnor", "A", 16),
+    ("googlenet", "B", 0),
+    ("squeezenet", "B", 0),
+]
+
+
+@pytest.mark.parametrize(("net_type", "shortcut_type", "n_xnor"), PACKED)
+def test_packed_bits_answer_the_same(net_type: str, shortcut_type: str, n_xnor: int) -> None:
+    """XnorModel through Concat and ConcatTable, with statistics of real pictures.
+
+    Without them a normalisation does not move its inputs, and a sum that is 0 in bits may be 1e-9 in float: another
+    sign. The last layers' sums are in another order.
+    """
+    torch.manual_seed(2)
+    network = thinned(NETWORKS[net_type].build(NetworkSettings(5, shortcut_type=shortcut_type)), 5)
+    NETWORKS[net_type].initialize(network, Generator(2))
+    with torch.no_grad():
+        network.train()(torch.randn(4, 3, 224, 224))
+    pictures = torch.randn(2, 3, 224, 224)
+    packed = XnorModel.from_model(network, backend="reference", binary_weights=True)
+    assert sum(isinstance(layer, XnorConvolution) for layer in packed.binary_layers) == n_xnor
+    assert len(packed.binary_layers) == len(binary_convolutions(network))
+    with torch.no_grad(), Binarizer(network).binary_weights(), convolution_sums(network, torch.device("cpu")):
+        wanted = network.eval()(pictures)
+    torch.testing.assert_close(packed(pictures), wanted, atol=1e-5, rtol=1e-5)
 
 
 # ---- settings ----
