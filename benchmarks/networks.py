@@ -112,9 +112,9 @@ HEADER = """# Every network at full size
 
 `python {command}` on {processor}, {threads} thread(s), {versions}.
 
-Batch {batch}; seconds are those of a busy machine and only say that it works. `binary` counts the convolutions that -binaryWeight makes binary, of all there are; `inputs` those of
-them behind a BinActiveZ. `same` says that the network loaded from the file that was saved after the step answers bit for
-bit as the one that was saved.
+Batch {batch}; seconds are those of a busy machine and only say that it works. `binary` counts the convolutions that
+-binaryWeight makes binary, of all there are; `inputs` those of them behind a BinActiveZ. `same` says that the network
+loaded from the file that was saved after the step answers bit for bit as the one that was saved.
 
 | -netType | input | answer | parameters | published | source, reason of a difference | binary | inputs | build s | step s | loss | .t7 MB | same |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|"""  # noqa: E501
