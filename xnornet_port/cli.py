@@ -5,11 +5,12 @@ python main.py -data ImageNet -netType alexnetxnor -binaryWeight -optimType adam
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
 from lua_compat.errors import LuaCompatError
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, one_line
 
 __all__ = ["main"]
 
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(argv)
     except (XnorNetError, LuaCompatError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:  # a full disk, a folder that went away: whatever no one below could say better
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 1
 
 
@@ -48,6 +49,8 @@ def _run(argv: list[str]) -> int:
     from xnornet_port.report import Report
     from xnornet_port.run import run
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     report = Report(quiet=options.quiet)
     if options.resume == "none":
         for line in option_lines(argv):

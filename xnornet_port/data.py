@@ -165,6 +165,7 @@ def open_data(
     picture_seconds: float = PICTURE_SECONDS,
     unreadable_file: Path | None = None,
     warn: Say | None = None,
+    allow_outside: bool = False,
 ) -> DataSource:
     """Everything data.lua does before training: open or make the caches, start the donkeys, count classes.
 
@@ -173,13 +174,15 @@ def open_data(
     n_samples: pictures for the mean and again for the deviation, where there is no meanstdCache.t7. training=False:
     data/train may be missing. picture_seconds: a picture that takes a data worker longer counts as unreadable.
     unreadable_file: where unreadable pictures are listed. The original's console lines go to `say`, lines about
-    unreadable pictures and lost workers to `warn` where it is given. Raises XnorNetError, in one line, for data, caches
-    and options that do not fit together.
+    unreadable pictures and lost workers to `warn` where it is given. allow_outside: caches may name pictures anywhere.
+    Raises XnorNetError, in one line, for data, caches and options that do not fit together.
     """
     if n_donkeys < 0:
         raise XnorNetError(f"-nDonkeys is {n_donkeys}, expected 0 or more")
     settings = Preprocessing(image_size, crop_size, scaling_factor, statistics=None)
-    metadata = open_metadata(data, cache, settings, manual_seed, say, progress, n_samples, n_classes, training)
+    metadata = open_metadata(
+        data, cache, settings, manual_seed, say, progress, n_samples, n_classes, training, allow_outside
+    )
     settings = Preprocessing(image_size, crop_size, scaling_factor, metadata.statistics)
     loader = Loader(metadata.train, metadata.test, settings, Generator(manual_seed))
     for number in range(1, n_donkeys + 1):

@@ -19,7 +19,7 @@ from xnornet_port.dataset_cache import (
     write_dataset,
     write_statistics,
 )
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, one_line
 from xnornet_port.picture_paths import rebase
 from xnornet_port.preprocessing import ChannelStatistics, Preprocessing
 from xnornet_port.progress import Progress, no_progress
@@ -51,18 +51,19 @@ def open_metadata(
     n_samples: int = MEAN_STD_SAMPLES,
     n_classes: int | None = None,
     training: bool = True,
+    allow_outside: bool = False,
 ) -> Metadata:
     """Read, or make and save, what `cache` holds about the pictures in `data`/train and `data`/val.
 
     n_classes: how many classes there must be, if that is known. With training=False the folder `data`/train may be
-    missing, as long as the caches are there. A cache folder that cannot be written is said in a line and the run goes
-    on. Raises XnorNetError, in one line, for everything else.
+    missing, as long as the caches are there. allow_outside: see `rebase`. A cache folder that cannot be written is said
+    in a line and the run goes on. Raises XnorNetError, in one line, for everything else.
     """
     check_data_folder(data)
     data = data.rstrip("/") or data
     stream = Generator(manual_seed)
     was_cached = os.path.isfile(os.path.join(cache, "trainCache.t7"))
-    train = _open_train(data, cache, settings, say, progress)
+    train = _open_train(data, cache, settings, say, progress, allow_outside)
     if n_classes not in (None, len(train.classes)):
         found = len(train.classes)
         counted = f"{os.path.join(cache, 'trainCache.t7')} lists" if was_cached else f"{train.folder} has"
@@ -70,17 +71,19 @@ def open_metadata(
         raise XnorNetError(f"-nClasses is {n_classes}, but {counted} {found} classes; use -nClasses {found}{way_out}")
     if training:
         _check_pictures(train, os.path.join(cache, "trainCache.t7"))
-    test = _open_test(data, cache, settings, train, stream, say, progress)
+    test = _open_test(data, cache, settings, train, stream, say, progress, allow_outside)
     _check_pictures(test, os.path.join(cache, "testCache.t7"))
     statistics = _open_statistics(cache, train, settings, stream, n_samples, say, progress)
     return Metadata(train, test, statistics)
 
 
-def _open_train(data: str, cache: str, settings: Preprocessing, say: Say, progress: Progress) -> Dataset:
+def _open_train(
+    data: str, cache: str, settings: Preprocessing, say: Say, progress: Progress, allow_outside: bool
+) -> Dataset:
     folder, file = os.path.join(data, "train"), os.path.join(cache, "trainCache.t7")
     if os.path.isfile(file):
         say("Loading train metadata from cache")
-        return rebase(read_dataset(file), folder, source=file)
+        return rebase(read_dataset(file), folder, file, allow_outside)
     say("Creating train metadata")
     train = scan_folder(folder, progress=progress)
     say(f"{len(train)} samples found.")
@@ -96,11 +99,12 @@ def _open_test(
     stream: Generator,
     say: Say,
     progress: Progress,
+    allow_outside: bool,
 ) -> Dataset:
     folder, file = os.path.join(data, "val"), os.path.join(cache, "testCache.t7")
     if os.path.isfile(file):
         say("Loading test metadata from cache")
-        test = rebase(read_dataset(file), folder, source=file)
+        test = rebase(read_dataset(file), folder, file, allow_outside)
         _check_classes(test, train, file)
         return test
     say("Creating test metadata")
@@ -139,7 +143,8 @@ def _open_statistics(
     std = estimate_std(train, stream, settings, mean.channels, n_samples, progress)
     faults = mean.faults + std.faults
     if faults:
-        say(f"{len(faults)} of the {2 * n_samples} could not be read and were left out; the first: {faults[0]}")
+        first = one_line(faults[0])
+        say(f"{len(faults)} of the {2 * n_samples} could not be read and were left out; the first: {first}")
     if min(std.channels) <= 0:
         raise XnorNetError(f"{train.folder}: the sampled training pictures are of one colour each; nothing to learn")
     statistics = ChannelStatistics(mean.channels, std.channels)

@@ -96,6 +96,7 @@ PORT_OPTIONS = (
     Row("resume", "none", "go on with the run in this folder where it stopped; its options are taken from there"),
     Row("checkpointEvery", 500, "batches between states to resume from; 0: at the ends of training and test only"),
     Row("pictureTimeout", 60, "seconds a picture may take a data worker before it counts as unreadable"),
+    Row("allowOutside", False, "take pictures that a cache names outside of -data, too"),
     Row("testAll", False, "test the last, incomplete batch too (the original leaves it out)"),
     Row("latentWeights", False, "with -testOnly: test an XNOR network's real-valued weights, as the original"),
     Row("quiet", False, "print summaries and warnings only"),
@@ -170,6 +171,7 @@ class Options:
     resume: str  # "none" or the folder of a run
     checkpoint_every: int  # batches; 0: none within an epoch
     picture_timeout: int  # seconds
+    allow_outside: bool
     test_all: bool
     latent_weights: bool
     quiet: bool

@@ -23,7 +23,18 @@ __all__ = ["add_resumption", "resumed_options", "write_record"]
 NAME = "options.json"
 
 # Options that may be typed beside -resume: they do not change what is trained, or only for how long.
-MAY_CHANGE = ("resume", "data", "cache", "GPU", "device", "nEpochs", "checkpointEvery", "quiet", "tensorboard")
+MAY_CHANGE = (
+    "resume",
+    "data",
+    "cache",
+    "GPU",
+    "device",
+    "nEpochs",
+    "checkpointEvery",
+    "pictureTimeout",
+    "quiet",
+    "tensorboard",
+)
 
 
 def write_record(folder: Path, options: Options, device: torch.device) -> None:

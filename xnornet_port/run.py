@@ -199,6 +199,7 @@ def _open_data(options: Options, report: Report) -> DataSource:
         picture_seconds=options.picture_timeout,
         unreadable_file=Path(options.save) / unreadable.FILE_NAME,
         warn=report.warn,
+        allow_outside=options.allow_outside,
     )
 
 

@@ -4,19 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from xnornet_port.batches import Fault
+from xnornet_port.errors import one_line
 
-__all__ = ["FILE_NAME", "UnreadableList", "one_line"]
+__all__ = ["FILE_NAME", "UnreadableList"]
 
 FILE_NAME = "unreadable.txt"
 SHOWN = 10
 """So many are named on the console; the others are in the file only."""
 
 ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-
-
-def one_line(text: str) -> str:
-    """Text with a file's odd name in it, fit for one line of the console."""
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 class UnreadableList:

@@ -182,6 +182,34 @@ def test_damaged_caches(golden: Path, tmp_path: Path, damage: Change, message: s
     assert "\n" not in str(caught.value)
 
 
+WRONG = (
+    None, True, 7, 2.5, "text", b"\xff", LuaTable(), LuaTable([1, 2]), LuaTable([LuaTable()]), LuaTable({"a": 1}),
+    TorchObject("nn.Linear", {}), lua_compat.LuaFunction(b"code", None), lua_compat.tensor(np.zeros((2, 2))),
+    lua_compat.tensor(np.zeros(50, np.int8)), lua_compat.tensor(np.full(50, 2**62)), np.zeros(3, np.float32),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["imagePath", "imageClass", "classes", "paths", "classList", "classListSample"])
+def test_every_field_of_a_wrong_type_is_named(golden: Path, tmp_path: Path, field: str) -> None:
+    """In the object, or as an entry of the lists; a line of text that begins with the file and has the field's name."""
+    file = str(tmp_path / "trainCache.t7")
+    for value in WRONG:
+        for is_entry in (False, True):
+            fields = lua_compat.load(golden / "cache" / "trainCache.t7")
+            if is_entry and isinstance(fields[field], LuaTable):
+                if field in ("classes", "paths") and isinstance(value, str | bytes):
+                    continue  # a name as good as any
+                entries = fields[field].to_list()
+                fields[field] = LuaTable([value, *entries[1:]])
+            else:
+                fields[field] = value
+            lua_compat.save(file, fields)
+            with pytest.raises(XnorNetError, match=field) as caught:
+                read_dataset(file)
+            assert str(caught.value).startswith(file)
+            assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("content", [b"", b"this is text\n", b"PK\x03\x04zip", b"\x04\x00\x00\x00\x01\x00"])
 def test_files_that_are_no_t7(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "some.t7"

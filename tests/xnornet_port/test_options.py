@@ -100,7 +100,8 @@ def test_defaults() -> None:
         "batch_size": 128, "lr": 0.0, "momentum": 0.9, "weight_decay": 0, "share_grad_input": True,
         "binary_weight": False, "test_only": False, "net_type": "alexnet", "optim_type": "sgd", "retrain": "none",
         "load_params": "none", "optim_state": "none", "depth": 18, "shortcut_type": "B", "dropout": 0.5,
-        "device": "auto", "resume": "none", "checkpoint_every": 500, "picture_timeout": 60, "test_all": False,
+        "device": "auto", "resume": "none", "checkpoint_every": 500, "picture_timeout": 60,
+            "allow_outside": False, "test_all": False,
         "latent_weights": False, "quiet": False, "tensorboard": False, "save": "",
     }  # fmt: skip
     assert options.save.startswith("cache/alexnet/")

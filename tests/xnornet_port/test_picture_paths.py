@@ -62,6 +62,24 @@ def test_paths_that_lead_upwards_are_refused(tail: bytes) -> None:
         rebase(dataset_of("/old", b"/old/n1/fine..name.jpg", b"/old" + tail), "/d", "cache.t7")
 
 
+def test_paths_outside_are_taken_where_that_is_allowed() -> None:
+    """-allowOutside: as they are; those that can be moved still are, one by one."""
+    paths = (
+        b"/old/train/n1/x.JPEG",
+        b"/o/y.jpg",
+        b"/mnt/raid00/data/imagenet2012/train/z.jpg",
+        b"/longer/train/n2/w.jpg",
+    )
+    taken = rebase(dataset_of("/old/train", *paths), "/longer/train", "cache.t7", allow_outside=True)
+    assert taken.folder == "/longer/train"
+    assert paths_of(taken) == [
+        b"/longer/train/n1/x.JPEG", b"/o/y.jpg", b"/longer/train/z.jpg", b"/longer/train/n2/w.jpg",
+    ]  # fmt: skip
+    assert not taken.image_path[:, -1].any()
+    upwards = dataset_of("/old/train", b"/old/train/../../more/x.JPEG")
+    assert paths_of(rebase(upwards, "/d/train", "cache.t7", allow_outside=True)) == [b"/d/train/../../more/x.JPEG"]
+
+
 def test_dots_in_the_given_folder_and_in_names_are_fine() -> None:
     moved = rebase(dataset_of("../old/train", b"../old/train/n1/..x...jpg"), "../new/train", "cache.t7")
     assert paths_of(moved) == [b"../new/train/n1/..x...jpg"]

@@ -1,8 +1,11 @@
 """Which files are read as what: JPEGs beyond golden's, files that are none, and what the messages say."""
 
+import contextlib
 import io
 import os
+import resource
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +18,8 @@ from lua_compat.image import MAX_FILE_BYTES, decode, decoding, load
 
 
 def start_of_frame(data: bytes) -> int:
-    """Where a baseline JPEG's frame header starts (marker FFC0; then length, bits, height, width, components)."""
-    return data.index(b"\xff\xc0")
+    """Where a JPEG's frame header starts (marker FFC0 or progressive FFC2; length, bits, height, width, components)."""
+    return max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
 
 
 def with_size(data: bytes, height: int, width: int) -> bytes:
@@ -94,6 +97,34 @@ def test_a_bomb_is_refused_before_memory_is_taken(plain: bytes, tmp_path: Path) 
     (tmp_path / "bomb.ppm").write_bytes(b"P6 999999999 999999999 255\n")
     with pytest.raises(ImageError, match="more than the limit"):
         decode(tmp_path / "bomb.ppm")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "progressive", "PNG", "PNG 16", "PPM"])
+def test_a_bomb_of_every_kind_takes_no_memory(mode: str, tmp_path: Path) -> None:
+    """65000 x 65000 pixels, 12 GB, are refused while at most 10 MB of address space are to be had."""
+    file = io.BytesIO()
+    if mode.startswith("PNG"):
+        Image.new("I;16" if mode == "PNG 16" else "RGB", (8, 8)).save(file, "PNG")
+        header = struct.pack(">II", 65000, 65000) + file.getvalue()[24:29]
+        checksum = struct.pack(">I", zlib.crc32(b"IHDR" + header))
+        data = file.getvalue()[:16] + header + checksum + file.getvalue()[33:]
+    elif mode == "PPM":
+        data = b"P6 65000 65000 255\n" + bytes(100)
+    else:
+        is_progressive = mode == "progressive"
+        Image.new("RGB" if is_progressive else mode, (8, 8)).save(file, "JPEG", progressive=is_progressive)
+        data = with_size(file.getvalue(), 65000, 65000)
+    (tmp_path / "bomb").write_bytes(data)
+    with contextlib.suppress(ImageError):
+        decode(tmp_path / "bomb")  # once before the limit: modules are imported
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 10 * 2**20, before[1]))
+    try:
+        with pytest.raises(ImageError, match="65000 x 65000 pixels are more than the limit"):
+            decode(tmp_path / "bomb")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def test_a_picture_without_rows_is_refused(plain: bytes, tmp_path: Path) -> None:
