@@ -37,6 +37,7 @@ COMMANDS = {
     "summary": Command("cache_tools.summary", "what a network costs: bits, memory and work per layer"),
     "predict": Command("cache_tools.predict", "what a network sees in pictures"),
     "plot": Command("cache_tools.plot", "draw the curves of runs from their logs"),
+    "report": Command("cache_tools.report", "a run as one HTML page: curves, weights, right and wrong answers"),
     "prepare": Command("cache_tools.prepare", "ImageNet from its tar files to the folders main.py wants"),
     "demo-data": Command("cache_tools.demo_data", "make a small real data set from handwritten digits"),
 }

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from rich.console import Console
 
-__all__ = ["add_quiet", "progress_bar", "table_console"]
+__all__ = ["add_quiet", "printable", "progress_bar", "table_console"]
 
 PIPE_WIDTH = 1000
 """Columns where the output is not a terminal: no line is broken or cut off, whoever reads it."""
@@ -42,3 +42,9 @@ def progress_bar(title: str, total: int, quiet: bool = False) -> Iterator[Callab
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=total)
         yield lambda done: progress.update(task, completed=done)
+
+
+def printable(text: str) -> str:
+    """Text on one line: control characters, line ends and broken characters as Python writes them."""
+    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode()
+                   for character in text)  # fmt: skip

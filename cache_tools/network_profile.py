@@ -22,7 +22,7 @@ from xnornet_port.errors import XnorNetError
 from xnornet_port.kernels.packing import n_words
 from xnornet_port.layers import BinActiveZ
 
-__all__ = ["WORD_BITS", "LayerProfile", "profile_network", "theoretical_speedup"]
+__all__ = ["WORD_BITS", "LayerProfile", "profile_network", "theoretical_speedup", "torch7_path"]
 
 WORD_BITS = 64
 FLOAT_BYTES = 4
@@ -114,7 +114,7 @@ def _watched(network: nn.Module, binary: set[int], layers: list[LayerProfile]) -
     handles = []
     for path, module in network.named_modules():
         if next(module.children(), None) is None or any(True for _ in module.parameters(recurse=False)):
-            name = _torch7_path(path)
+            name = torch7_path(path)
 
             def hook(layer: nn.Module, inputs: tuple[object, ...], output: object, name: str = name) -> None:
                 given = inputs[0] if inputs else None
@@ -132,7 +132,7 @@ def _watched(network: nn.Module, binary: set[int], layers: list[LayerProfile]) -
         network.train(was_training)
 
 
-def _torch7_path(path: str) -> str:
+def torch7_path(path: str) -> str:
     """ "4.2" is Torch7's "5.3": it counts from 1."""
     return ".".join(str(int(part) + 1) if part.isdigit() else part for part in path.split("."))
 

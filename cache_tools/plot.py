@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cache_tools.console import add_quiet
-from cache_tools.run_folder import first_epoch, read_curves
+from cache_tools.run_folder import first_epoch, learning_rates, read_curves
 from xnornet_port.errors import XnorNetError
 
 __all__ = ["EPILOG", "add_arguments", "run"]
@@ -58,23 +58,52 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def draw(folders: list[Path], curves: list[dict[str, list[float]]]) -> Any:
-    """A matplotlib figure: a panel each for loss, top-1 and top-5, test as a full line, training dashed."""
+    """A matplotlib figure: a panel each for loss, top-1 and top-5, test as a full line, training dashed.
+
+    A last panel has the steps of the learning rate, where a run's options are known.
+    """
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise XnorNetError("plot needs matplotlib: pip install matplotlib==3.11.2") from error
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+    rates = [learning_rates(folder, n_epochs(columns)) for folder, columns in zip(folders, curves, strict=True)]
+    n_panels = len(PANELS) + any(rates)
+    figure = Figure(figsize=(4 * n_panels, 3.6 + 0.2 * len(folders)), layout="constrained")
+    axes = list(figure.subplots(1, n_panels))
+    for one, panel in zip(axes, PANELS, strict=False):
         for color, (folder, columns) in enumerate(zip(folders, curves, strict=True)):
-            start = first_epoch(folder)
-            label = f"{folder.parent.name}/{folder.name}"[-40:] + " " if len(folders) > 1 else ""
+            label = run_label(folder) + " " if len(folders) > 1 else ""
             for column, style, part in ((panel.test, "-", "test"), (panel.train, "--", "training")):
-                values = columns.get(column, [])
-                axes.plot(range(start, start + len(values)), values, style, color=f"C{color}", marker="o", markersize=4,
-                          label=label + part)  # fmt: skip
-        axes.set_title(panel.title)
-        axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+                draw_line(one, folder, columns.get(column, []), f"C{color}{style}", label + part)
+        finish(one, panel.title)
+    if any(rates):
+        for color, (folder, values) in enumerate(zip(folders, rates, strict=True)):
+            draw_line(axes[-1], folder, values, f"C{color}-", run_label(folder), is_rate=True)
+        axes[-1].set_yscale("log")
+        finish(axes[-1], "learning rate")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize="small", frameon=False)
     return figure
+
+
+def n_epochs(columns: dict[str, list[float]]) -> int:
+    """Lines of the training log; a run that was only tested has no learning rate."""
+    return len(columns.get(PANELS[0].train, []))
+
+
+def run_label(folder: Path) -> str:
+    place = folder.resolve()
+    return f"{place.parent.name}/{place.name}"[-40:]
+
+
+def draw_line(axes: Any, folder: Path, values: list[float], style: str, label: str, is_rate: bool = False) -> None:
+    start = first_epoch(folder)
+    shape = {"drawstyle": "steps-post"} if is_rate else {"marker": "o", "markersize": 4}
+    axes.plot(range(start, start + len(values)), values, style, label=label, **shape)
+
+
+def finish(axes: Any, title: str) -> None:
+    axes.set_title(title)
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)

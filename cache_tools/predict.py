@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from cache_tools.class_names import ClassNames, find_class_names
-from cache_tools.console import add_quiet, progress_bar
+from cache_tools.console import add_quiet, printable, progress_bar
 from cache_tools.contact_sheet import Tile, write_sheet
 from cache_tools.imagenet_sources import is_picture
 from cache_tools.network_source import add_weight_options, open_network, wants_binary_weights
@@ -159,11 +159,6 @@ def lines(answer: Answer, names: ClassNames, top: int) -> list[str]:
 def tile_lines(answer: Answer, names: ClassNames) -> list[str]:
     """Below a picture of the sheet."""
     return [f"{probability:.0%} {printable(names.title(number))}" for number, probability in answer.best(3)]
-
-
-def printable(text: str) -> str:
-    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode()
-                   for character in text)  # fmt: skip
 
 
 def as_json(answer: Answer | Fault, names: ClassNames, top: int) -> dict[str, Any]:

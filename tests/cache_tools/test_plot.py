@@ -1,12 +1,14 @@
 """The picture of a run's curves; what is in it is read back from the figure."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from cache_tools.__main__ import main
-from cache_tools.plot import PANELS, draw, read_curves
+from cache_tools.plot import PANELS, draw
+from cache_tools.run_folder import read_curves
 
 
 def test_a_picture_of_a_recorded_run(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,3 +50,33 @@ def test_a_name_that_says_no_format_is_refused(
 def test_a_folder_without_logs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot", str(tmp_path)]) == 1
     assert "neither train.log nor test.log is there" in capsys.readouterr().err
+
+
+def test_the_steps_of_the_learning_rate(golden: Path, tmp_path: Path) -> None:
+    """The recipe's 5e-3 until epoch 29 and 1e-3 from 30 on; adam takes a tenth. As the original names its folders."""
+    folder = tmp_path / "alexnetxnor,batchSize=8,epochNumber=29,optimType=adam" / "SatNov21"
+    shutil.copytree(golden / "runs" / "xnor_adam", folder, ignore=shutil.ignore_patterns("*.t7"))
+    figure = draw([folder], [read_curves(folder)])
+    (line,) = figure.axes[3].lines
+    assert figure.axes[3].get_title() == "learning rate"
+    assert list(line.get_xdata()) == [29, 30]
+    assert list(line.get_ydata()) == pytest.approx([5e-4, 1e-4])
+    assert line.get_drawstyle() == "steps-post"
+    assert list(figure.axes[0].lines[0].get_xdata()) == [29, 30]
+
+
+def test_a_rate_that_was_typed_stays(golden: Path, tmp_path: Path) -> None:
+    shutil.copy(golden / "runs" / "xnor_adam" / "train.log", tmp_path)
+    (tmp_path / "options.json").write_text('{"options": {"epochNumber": 1, "LR": 0.02, "optimType": "adam"}}')
+    figure = draw([tmp_path], [read_curves(tmp_path)])
+    assert list(figure.axes[3].lines[0].get_ydata()) == [0.02, 0.02]
+
+
+def test_without_matplotlib_a_line_says_what_to_install(
+    golden: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["plot", str(golden / "runs" / "bwn_sgd"), "--output", "x.png"]) == 1
+    assert capsys.readouterr().err == "cache_tools plot: plot needs matplotlib: pip install matplotlib==3.11.2\n"
