@@ -279,6 +279,8 @@ class TorchObject(MutableMapping[Any, Any]):
     def __repr__(self) -> str:
         if type(self.payload) is LuaTable:
             return f"TorchObject({self.typename!r}, {brief_entries(self.payload)})"
+        if type(self.payload) is list:
+            return f"TorchObject({self.typename!r}, {brief_elements(self.payload)})"
         return f"TorchObject({self.typename!r}, {brief(self.payload)})"
 
 
@@ -316,6 +318,12 @@ def brief_entries(table: LuaTable, limit: int = 8) -> str:
     return "{" + ", ".join(shown + rest) + "}"
 
 
+def brief_elements(elements: list[LuaValue], limit: int = 8) -> str:
+    """The first elements of a tds.Vec on one line, nested values shortened: it may contain itself."""
+    rest = [f"... {len(elements)} elements"] if len(elements) > limit else []
+    return "[" + ", ".join([brief(element) for element in elements[:limit]] + rest) + "]"
+
+
 def brief(value: LuaValue) -> str:
     """One value on one line, without looking inside containers."""
     if isinstance(value, LuaTable):
@@ -324,7 +332,9 @@ def brief(value: LuaValue) -> str:
         return f"<{value.typename}>"
     if isinstance(value, np.ndarray):
         return f"<{getattr(value, 'typename', 'array')} {'x'.join(map(str, value.shape))}>"
-    text = repr(value[:80] if isinstance(value, (str, bytes, list)) else value)
+    if isinstance(value, list):
+        return f"<list of {len(value)}>"
+    text = repr(value[:80] if isinstance(value, (str, bytes)) else value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -156,3 +156,9 @@ def test_values_can_be_copied_and_pickled() -> None:
 )
 def test_keys_as_steps_of_a_path(key: object, step: str) -> None:
     assert key_step(key) == step
+
+
+def test_a_vector_that_holds_itself_can_be_shown() -> None:
+    vector = TorchObject("tds.Vec", [1, None])
+    vector.payload.append(vector)
+    assert repr(vector) == "TorchObject('tds.Vec', [1, None, <tds.Vec>])"
