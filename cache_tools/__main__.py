@@ -36,6 +36,9 @@ COMMANDS = {
     "caches": Command("cache_tools.caches", "check, relocate or build the data caches of a run"),
     "summary": Command("cache_tools.summary", "what a network costs: bits, memory and work per layer"),
     "predict": Command("cache_tools.predict", "what a network sees in pictures"),
+    "parity": Command(
+        "cache_tools.parity", "hold a network against its published figure, and its kernels against floats"
+    ),
     "plot": Command("cache_tools.plot", "draw the curves of runs from their logs"),
     "report": Command("cache_tools.report", "a run as one HTML page: curves, weights, right and wrong answers"),
     "prepare": Command("cache_tools.prepare", "ImageNet from its tar files to the folders main.py wants"),

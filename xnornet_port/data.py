@@ -103,13 +103,16 @@ class DataSource:
             )
         return self.n_test // batch_size
 
-    def test_batches(self, batch_size: int, test_all: bool = False) -> Iterator[Batch]:
-        """The test pictures in order. The last, incomplete batch is left out, as in the original, unless `test_all`."""
+    def test_batches(self, batch_size: int, test_all: bool = False, skip: int = 0) -> Iterator[Batch]:
+        """The test pictures in order, from batch `skip` (from 0) on.
+
+        The last, incomplete batch is left out, as in the original, unless `test_all`.
+        """
         requests = []
         for k in range(self.n_test_batches(batch_size, test_all)):
             first = k * batch_size + 1
             requests.append(BatchRequest("test", min(batch_size, self.n_test - first + 1), first))
-        return self._noting_faults(self._maker.batches(requests))
+        return self._noting_faults(self._maker.batches(requests, skip))
 
     @property
     def streams(self) -> list[bytes]:

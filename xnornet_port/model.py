@@ -19,7 +19,15 @@ from xnornet_port.models import NETWORKS, NetworkSettings
 from xnornet_port.packed_file import is_packed_file
 from xnornet_port.xnor_inference import XnorModel
 
-__all__ = ["build_model", "check_classes", "check_input", "load_model", "load_parameters", "uses_binary_inputs"]
+__all__ = [
+    "build_model",
+    "check_classes",
+    "check_input",
+    "count_classes",
+    "load_model",
+    "load_parameters",
+    "uses_binary_inputs",
+]
 
 
 def build_model(
@@ -76,13 +84,18 @@ def load_parameters(network: nn.Module, path: str | Path) -> None:
             ours.copy_(theirs)
 
 
-def check_classes(network: nn.Module, n_classes: int, path: str) -> None:
-    """Raise XnorNetError where a loaded network answers for another number of classes than -nClasses."""
+def count_classes(network: nn.Module, path: str) -> int:
+    """For how many classes a loaded network answers: the outputs of its last convolution or linear layer."""
     layers_with_outputs = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     if not layers_with_outputs:
         raise XnorNetError(f"{path}: the network has no convolution or linear layer")
     last = layers_with_outputs[-1]
-    found = last.out_channels if isinstance(last, nn.Conv2d) else last.out_features
+    return last.out_channels if isinstance(last, nn.Conv2d) else last.out_features
+
+
+def check_classes(network: nn.Module, n_classes: int, path: str) -> None:
+    """Raise XnorNetError where a loaded network answers for another number of classes than -nClasses."""
+    found = count_classes(network, path)
     if found != n_classes:
         raise XnorNetError(
             f"{path}: the network has {found} classes, -nClasses says {n_classes}: "

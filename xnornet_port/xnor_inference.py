@@ -21,7 +21,7 @@ from lua_compat.nn.network_writer import FieldWriter
 from xnornet_port.binarization import binary_convolutions, has_binary_weights, has_mean_centred_weights
 from xnornet_port.errors import XnorNetError
 from xnornet_port.first_layers import FirstLayers
-from xnornet_port.kernels import load_backend
+from xnornet_port.kernels import Backend, load_backend
 from xnornet_port.layers import BinActiveZ
 from xnornet_port.packed_file import read_packed, write_packed
 from xnornet_port.summation import covers_whole_input
@@ -77,8 +77,8 @@ class XnorModel(nn.Module):
         """Write a packed file (safetensors); `source` says in it where the network came from."""
         write_packed(self.network, path, source)
 
-    def use_backend(self, backend: str) -> None:
-        """Compute with "cpu", "cuda" or "reference" from now on. XnorNetError where it is not to be had."""
+    def use_backend(self, backend: str | Backend) -> None:
+        """Compute with "cpu", "cuda", "reference" or a backend of one's own. XnorNetError where it is not to be had."""
         load_backend(backend)
         self.backend = backend
         for layer in self.binary_layers:

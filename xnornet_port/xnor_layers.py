@@ -21,6 +21,7 @@ from lua_compat.nn.fields import Fields
 from lua_compat.nn.network_writer import FieldWriter
 from xnornet_port.errors import XnorNetError
 from xnornet_port.kernels import (
+    Backend,
     Geometry,
     PackedInput,
     PackedWeights,
@@ -62,7 +63,7 @@ class XnorConvolution(nn.Module):
         place: str,
         thresholds: Thresholds | None = None,
         pooling: Pooling | None = None,
-        backend: str = "cpu",
+        backend: str | Backend = "cpu",
     ):
         super().__init__()
         self.in_channels = packed.in_channels
