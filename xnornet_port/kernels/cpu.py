@@ -10,15 +10,13 @@ import functools
 import warnings
 from collections.abc import Callable
 from ctypes import byref
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from xnornet_port.errors import XnorNetError
-from xnornet_port.kernels import cpu_numpy, reference
+from xnornet_port.kernels import cpu_numpy
 from xnornet_port.kernels.backends import Backend
 from xnornet_port.kernels.cpu_layout import PreparedLayer, prepare_layer, prepare_thresholds
 from xnornet_port.kernels.geometry import Geometry, Pooling
@@ -32,7 +30,7 @@ from xnornet_port.kernels.native_library import (
     NativeLibrary,
     load_library,
 )
-from xnornet_port.kernels.packing import PackedInput, PackedWeights, Thresholds, n_words, pack_bits
+from xnornet_port.kernels.packing import PackedInput, PackedWeights, Thresholds, n_words
 
 __all__ = ["CpuBackend", "available_paths", "choose_backend", "pack_input", "xnor_conv2d", "xnor_dot", "xnor_sign"]
 
@@ -113,14 +111,9 @@ class CpuBackend:
         return PackedInput(signs, nonzero, channels)
 
     def xnor_conv2d(self, x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry) -> Tensor:
-        if packed.nonzero is not None:
-            return reference.scaled(self.xnor_dot(x, packed, geometry), packed)
         return self._run(x, packed, geometry, RESULT_SCALED, torch.float32)
 
     def xnor_dot(self, x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry) -> Tensor:
-        if packed.nonzero is not None:
-            rounded_up, rounded_down = _without_zeros(packed)
-            return (self.xnor_dot(x, rounded_up, geometry) + self.xnor_dot(x, rounded_down, geometry)) // 2
         return self._run(x, packed, geometry, RESULT_DOTS, torch.int32)
 
     def xnor_sign(
@@ -131,8 +124,6 @@ class CpuBackend:
         geometry: Geometry,
         pooling: Pooling | None,
     ) -> PackedInput:
-        if packed.nonzero is not None:
-            return reference.pooled_signs(self.xnor_dot(x, packed, geometry), thresholds, pooling)
         layer, call = self._prepare(x, packed, geometry)
         height, width = layer.output_size
         if pooling is not None:
@@ -209,16 +200,3 @@ def _fill_pooling(call: Call, pooling: Pooling, input_size: tuple[int, int]) -> 
         setattr(call, f"pool_{name}_x", pair[1])
     call.pool_out_height, call.pool_out_width = size
     return size
-
-
-def _without_zeros(packed: PackedWeights) -> tuple[PackedWeights, PackedWeights]:
-    """Two sets of weights without a zero whose mean is `packed`: zeros taken as +1, and as -1."""
-    kept: dict[Any, Any] = packed.prepared
-    if "cpu, zeros as" not in kept and packed.nonzero is not None:
-        all_channels = torch.from_numpy(pack_bits(np.ones(packed.in_channels, bool)).view(np.int64))
-        as_minus = packed.signs | (packed.nonzero ^ all_channels)
-        kept["cpu, zeros as"] = tuple(
-            replace(packed, signs=signs, nonzero=None, prepared={}) for signs in (packed.signs, as_minus)
-        )
-    pair: tuple[PackedWeights, PackedWeights] = kept["cpu, zeros as"]
-    return pair

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from xnornet_port.kernels.geometry import Geometry, Pair
 from xnornet_port.kernels.native_library import Layer, NativeLibrary
-from xnornet_port.kernels.packing import PackedWeights, Thresholds
+from xnornet_port.kernels.packing import PackedWeights, Thresholds, pack_bits
 
 __all__ = ["PreparedLayer", "prepare_layer", "prepare_thresholds"]
 
@@ -23,7 +25,7 @@ class PreparedLayer:
     """A filled struct xnor_layer, and the arrays it points to."""
 
     structure: Layer
-    arrays: tuple[NDArray[Any], ...]
+    arrays: tuple[NDArray[Any] | None, ...]
     output_size: Pair
     panel: int  # filters side by side
     work: int  # products of bits per picture
@@ -45,16 +47,18 @@ def prepare_layer(
         *geometry.dilation,
         *output_size,
     )
-    weights = _weights(library, path, packed, layer)
+    weights, second_panel = _weights(library, path, packed, layer, panel)
     alpha = _padded(packed.alpha.numpy(), panel)
     bias = _padded(np.zeros(packed.out_channels, np.float32) if packed.bias is None else packed.bias.numpy(), panel)
     pixel_class, base = _padding_tables(packed, geometry, input_size, output_size, panel)
     layer.n_classes = base.shape[1]
     layer.weights, layer.alpha, layer.bias = weights.ctypes.data, alpha.ctypes.data, bias.ctypes.data
     layer.pixel_class, layer.base = pixel_class.ctypes.data, base.ctypes.data
+    layer.second_panel = None if second_panel is None else second_panel.ctypes.data
     filter_size = packed.in_channels * packed.kernel_size[0] * packed.kernel_size[1]
     work = filter_size * packed.out_channels * output_size[0] * output_size[1]
-    return PreparedLayer(layer, (weights, alpha, bias, pixel_class, base), output_size, panel, work)
+    arrays = (weights, alpha, bias, pixel_class, base, second_panel)
+    return PreparedLayer(layer, arrays, output_size, panel, work)
 
 
 def prepare_thresholds(packed: PackedWeights, thresholds: Thresholds, panel: int) -> tuple[Integers, ...]:
@@ -73,17 +77,42 @@ def prepare_thresholds(packed: PackedWeights, thresholds: Thresholds, panel: int
     return arrays
 
 
-def _weights(library: NativeLibrary, path: int, packed: PackedWeights, layer: Layer) -> NDArray[np.uint8]:
-    """The library's order of the bits; one copy per layer, whatever the size of the pictures."""
+def _weights(
+    library: NativeLibrary, path: int, packed: PackedWeights, layer: Layer, panel: int
+) -> tuple[NDArray[np.uint8], Integers | None]:
+    """The library's order of the bits, and struct xnor_layer's second_panel; one copy, whatever the pictures' size."""
     key = ("cpu weights", path, layer.dilation_x == 1)
     if key not in packed.prepared:
-        n_bytes = library.functions.xnor_weight_bytes(path, byref(layer))
-        weights = _aligned(n_bytes)
-        signs = packed.signs.contiguous()
-        library.functions.xnor_prepare(path, byref(layer), signs.data_ptr(), weights.ctypes.data)
-        packed.prepared[key] = weights
-    kept: NDArray[np.uint8] = packed.prepared[key]
+        first = _ordered(library, path, packed.signs, layer)
+        if packed.nonzero is None:
+            packed.prepared[key] = first, None
+        else:
+            has_zero = (_zeros_as_minus(packed) != packed.signs).flatten(1).any(1).numpy()
+            panels = np.flatnonzero(np.add.reduceat(has_zero, np.arange(0, len(has_zero), panel)))
+            second_panel = np.full(-(-len(has_zero) // panel), -1, np.int32)
+            second_panel[panels] = len(second_panel) + np.arange(len(panels))
+            filters = np.minimum((panels[:, None] * panel + np.arange(panel)).ravel(), len(has_zero) - 1)
+            second = _ordered(library, path, _zeros_as_minus(packed)[torch.from_numpy(filters)], layer)
+            both = _aligned(len(first) + len(second))
+            both[: len(first)], both[len(first) :] = first, second
+            packed.prepared[key] = both, second_panel
+    kept: tuple[NDArray[np.uint8], Integers | None] = packed.prepared[key]
     return kept
+
+
+def _ordered(library: NativeLibrary, path: int, signs: Tensor, layer: Layer) -> NDArray[np.uint8]:
+    """Bits of filters (O, kH, kW, words) in whole panels."""
+    filters, signs = Layer.from_buffer_copy(layer), signs.contiguous()
+    filters.filters = len(signs)
+    weights = _aligned(library.functions.xnor_weight_bytes(path, byref(filters)))
+    library.functions.xnor_prepare(path, byref(filters), signs.data_ptr(), weights.ctypes.data)
+    return weights
+
+
+def _zeros_as_minus(packed: PackedWeights) -> Tensor:
+    """Signs with bit 1 where a weight is 0, too."""
+    all_channels = torch.from_numpy(pack_bits(np.ones(packed.in_channels, bool)).view(np.int64))
+    return packed.signs if packed.nonzero is None else packed.signs | (packed.nonzero ^ all_channels)
 
 
 def _aligned(n_bytes: int) -> NDArray[np.uint8]:
@@ -104,14 +133,17 @@ def _padding_tables(
     """pixel_class (H', W') and base (panels, classes, panel).
 
     A kernel position outside the picture adds nothing to the dot product. Its bits are 0 there, so it has counted the
-    filter's negative bits as differing: base takes them back, dot = base - 2 * differing.
+    filter's negative bits as differing: base takes them back, dot = base - 2 * differing. Where weights are 0, one of
+    the two is of zeros taken as +1, the other of zeros as -1.
     """
     rows, row_class = _inside(geometry, input_size, output_size, packed.kernel_size, axis=0)
     columns, column_class = _inside(geometry, input_size, output_size, packed.kernel_size, axis=1)
     inside = (rows[:, None, :, None] & columns[None, :, None, :]).reshape(len(rows) * len(columns), -1)
-    negative = np.bitwise_count(packed.signs.numpy()[...].view(np.uint64)).sum(-1, dtype=np.int64)
-    outside = negative.reshape(packed.out_channels, -1) @ ~inside.T  # negative bits per filter and class
-    base = packed.in_channels * inside.sum(1) + 2 * outside
+    negative = np.zeros(packed.signs.shape[:3], np.int64)
+    for words in (packed.signs, _zeros_as_minus(packed)):
+        negative += np.bitwise_count(words.numpy().view(np.uint64)).sum(-1, dtype=np.int64)
+    outside = negative.reshape(packed.out_channels, -1) @ ~inside.T  # bits of both sets per filter and class
+    base = packed.in_channels * inside.sum(1) + outside
     base = np.pad(base, ((0, -len(base) % panel), (0, 0))).astype(np.int32)
     by_panel = base.reshape(-1, panel, len(inside)).transpose(0, 2, 1)
     classes = row_class[:, None] * len(columns) + column_class[None, :]

@@ -29,7 +29,7 @@ class Layer(ctypes.Structure):
         *((name, c_int64) for name in ("out_height", "out_width")),
         *((name, c_void_p) for name in ("weights", "alpha", "bias")),
         ("n_classes", c_int64),
-        *((name, c_void_p) for name in ("pixel_class", "base")),
+        *((name, c_void_p) for name in ("pixel_class", "base", "second_panel")),
     )
 
 
@@ -72,6 +72,7 @@ def load_library() -> NativeLibrary | None:
         ("xnor_n_paths", c_int64, ()),
         ("xnor_path_name", c_char_p, (c_int64,)),
         ("xnor_path_is_available", c_int, (c_int64,)),
+        ("xnor_path_is_preferred", c_int, (c_int64,)),
         ("xnor_path_panel", c_int64, (c_int64,)),
         ("xnor_weight_bytes", c_int64, (c_int64, POINTER(Layer))),
         ("xnor_prepare", None, (c_int64, POINTER(Layer), c_void_p, c_void_p)),
@@ -80,7 +81,7 @@ def load_library() -> NativeLibrary | None:
     ):
         function = getattr(functions, name)
         function.restype, function.argtypes = result, arguments
-    numbers = range(functions.xnor_n_paths())
+    numbers = sorted(range(functions.xnor_n_paths()), key=lambda n: not functions.xnor_path_is_preferred(n))
     paths = {functions.xnor_path_name(n).decode(): n for n in numbers if functions.xnor_path_is_available(n)}
     return NativeLibrary(functions, paths, _address_of_parallel(), os.getpid())
 

@@ -175,13 +175,15 @@ def cases(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | N
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
     x = torch.randn(draw(st.integers(1, 3)), channels, height, width, generator=generator)
     weight = torch.randn(filters, channels, *kernel, generator=generator)
-    zeros = draw(st.sampled_from(["none", "none", "input", "one picture", "weights", "both"]))
+    zeros = draw(st.sampled_from(["none", "none", "input", "one picture", "weights", "one weight", "both"]))
     if zeros in ("input", "both"):
         x *= torch.rand(x.shape, generator=generator) < 0.7
     if zeros == "one picture":
         x[-1, -1, -1, -1] = draw(st.sampled_from([0.0, -0.0, math.nan]))
     if zeros in ("weights", "both"):
         weight *= torch.rand(weight.shape, generator=generator) < 0.7
+    if zeros == "one weight":
+        weight[filters // 2, -1, -1, -1] = 0.0
     bias = torch.randn(filters, generator=generator) if draw(st.booleans()) else None
     return x, weight, bias, Geometry(stride, padding, dilation)
 

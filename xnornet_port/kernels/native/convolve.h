@@ -127,6 +127,7 @@ struct PATH(chunk) {
     int is_masked;
     const uint8_t **windows;     /* where each pixel's window begins */
     int32_t *dots;               /* [picture][pixel][panel] */
+    int32_t *second;             /* the same of a panel's second set of weights, or NULL */
     int32_t *pooled;             /* the same after pooling, or NULL */
 };
 
@@ -146,10 +147,12 @@ static int PATH(open_chunk)(const struct PATH(job) *job, int64_t index, struct P
     const struct xnor_pooling *pooling = &job->call->pooling;
     chunk->windows = malloc(sizeof(*chunk->windows) * (size_t)n);
     chunk->dots = malloc(4 * PATH(panel) * (size_t)n);
+    chunk->second = layer->second_panel ? malloc(4 * PATH(panel) * (size_t)n) : NULL;
     chunk->pooled = NULL;
     if (pooling->kernel_y)
         chunk->pooled = malloc(4 * PATH(panel) * (size_t)(chunk->n_pictures * pooling->out_height * pooling->out_width));
-    if (!chunk->windows || !chunk->dots || (pooling->kernel_y && !chunk->pooled)) return 0;
+    if (!chunk->windows || !chunk->dots || (layer->second_panel && !chunk->second)) return 0;
+    if (pooling->kernel_y && !chunk->pooled) return 0;
     for (int64_t i = 0; i < chunk->n_pictures; i++)
         for (int64_t p = 0; p < chunk->n_pixels; p++) {
             const int64_t y = (chunk->pixel + p) / layer->out_width, x = (chunk->pixel + p) % layer->out_width;
@@ -163,11 +166,13 @@ static int PATH(open_chunk)(const struct PATH(job) *job, int64_t index, struct P
 static void PATH(close_chunk)(struct PATH(chunk) *chunk) {
     free(chunk->windows);
     free(chunk->dots);
+    free(chunk->second);
     free(chunk->pooled);
 }
 
 /* Bits that differ, for every pixel of the chunk, in tiles of as equal heights as can be. */
-static void PATH(count_differing)(const struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel) {
+static void PATH(count_differing)(const struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel,
+                                  int32_t *counts) {
     const int64_t n = chunk->n_pictures * chunk->n_pixels;
     const int64_t tiles = xnor_ceil_div(n, PATH(tile_rows)), rows = n / tiles, n_higher = n % tiles;
     const uint8_t *weights = (const uint8_t *)job->layer->weights + panel * PATH(panel_bytes)(job->layer);
@@ -175,27 +180,43 @@ static void PATH(count_differing)(const struct PATH(job) *job, const struct PATH
         chunk->is_masked && !PATH(is_encoded) ? 4 * (int64_t)(job->nonzero - job->signs) : 0;
     for (int64_t tile = 0, p = 0; tile < tiles; tile++) {
         const int height = (int)(rows + (tile < n_higher));
-        PATH(tile)(height, &job->window, chunk->windows + p, to_mask, weights, chunk->dots + p * PATH(panel));
+        PATH(tile)(height, &job->window, chunk->windows + p, to_mask, weights, counts + p * PATH(panel));
         p += height;
     }
 }
 
 /* dot = places that count - 2 * differing bits. */
-static void PATH(dots_from_counts)(const struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel) {
+static void PATH(find_dots)(const struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel) {
     const struct xnor_layer *layer = job->layer;
     const int32_t *base = layer->base + panel * layer->n_classes * PATH(panel);
+    const int64_t second_panel = layer->second_panel ? layer->second_panel[panel] : -1;
+    int32_t *dots = chunk->dots;
+    const int32_t *second = dots;
+    PATH(count_differing)(job, chunk, panel, dots);
+    if (second_panel >= 0) {
+        PATH(count_differing)(job, chunk, second_panel, chunk->second);
+        second = chunk->second;
+    }
     for (int64_t i = 0; i < chunk->n_pictures; i++) {
-        int32_t *dots = chunk->dots + i * chunk->n_pixels * PATH(panel);
         const int64_t at = (chunk->picture + i) * PATH(out_pixels)(layer) + chunk->pixel;
-        for (int64_t p = 0; p < chunk->n_pixels; p++, dots += PATH(panel)) {
+        for (int64_t p = 0; p < chunk->n_pixels; p++, dots += PATH(panel), second += PATH(panel)) {
             if (chunk->is_masked) {
-                for (int j = 0; j < PATH(panel); j++) dots[j] = job->n_nonzero[at + p] - 2 * dots[j];
+                for (int j = 0; j < PATH(panel); j++) dots[j] = job->n_nonzero[at + p] - dots[j] - second[j];
             } else {
                 const int32_t *of_class = base + layer->pixel_class[chunk->pixel + p] * PATH(panel);
-                for (int j = 0; j < PATH(panel); j++) dots[j] = of_class[j] - 2 * dots[j];
+                for (int j = 0; j < PATH(panel); j++) dots[j] = of_class[j] - dots[j] - second[j];
             }
         }
     }
+}
+
+/* One output pixel per picture: its filters lie side by side in memory, as in the dots. */
+static void PATH(store_single)(const struct xnor_call *call, const struct xnor_layer *layer, const int32_t *dots,
+                               int64_t picture, int64_t first, int64_t n_filters) {
+    void *out = (float *)call->out + picture * layer->filters + first;
+    float scaled[PATH(panel)];
+    for (int j = 0; j < PATH(panel); j++) scaled[j] = fmaf(layer->alpha[first + j], (float)dots[j], layer->bias[first + j]);
+    memcpy(out, call->result == XNOR_SCALED ? (const void *)scaled : (const void *)dots, 4 * (size_t)n_filters);
 }
 
 static void PATH(store_chunk)(const struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel) {
@@ -203,6 +224,11 @@ static void PATH(store_chunk)(const struct PATH(job) *job, const struct PATH(chu
     const int64_t all = PATH(out_pixels)(layer), first = panel * PATH(panel);
     const int64_t n_filters = xnor_min(PATH(panel), layer->filters - first);
     const float *alpha = job->call->result == XNOR_SCALED ? layer->alpha + first : NULL;
+    if (all == 1) {
+        for (int64_t i = 0; i < chunk->n_pictures; i++)
+            PATH(store_single)(job->call, layer, chunk->dots + i * PATH(panel), chunk->picture + i, first, n_filters);
+        return;
+    }
     for (int64_t i = 0; i < chunk->n_pictures; i++)
         PATH(store)(chunk->dots + i * chunk->n_pixels * PATH(panel), chunk->n_pixels, alpha, layer->bias + first,
                     n_filters,
@@ -263,8 +289,7 @@ static void PATH(multiply_item)(void *context, int64_t index) {
     if (PATH(open_chunk)(job, index / job->panel_parts, &chunk)) {
         const int64_t end = job->n_panels * (part + 1) / job->panel_parts;
         for (int64_t panel = job->n_panels * part / job->panel_parts; panel < end; panel++) {
-            PATH(count_differing)(job, &chunk, panel);
-            PATH(dots_from_counts)(job, &chunk, panel);
+            PATH(find_dots)(job, &chunk, panel);
             if (job->call->result == XNOR_SIGNS) PATH(sign_chunk)(job, &chunk, panel);
             else PATH(store_chunk)(job, &chunk, panel);
         }

@@ -89,7 +89,7 @@ static void PATH(prepare)(const struct xnor_layer *layer, const uint64_t *signs,
 /* ---- the tile ---- */
 
 /* Adds the bytes to sums of 16 bits, [pixel][filter]. */
-static inline __attribute__((always_inline)) void PATH(widen)(const int rows, const __m256i bytes[4][2],
+static inline __attribute__((always_inline)) void PATH(widen)(const int rows, __m256i bytes[4][2],
                                                               __m256i sums[4][4]) {
     const __m256i zero = _mm256_setzero_si256();
 #pragma GCC unroll 4

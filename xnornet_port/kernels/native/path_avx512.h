@@ -1,22 +1,33 @@
-/* AVX-512 with VPOPCNTDQ and VBMI2 (Intel Ice Lake and later, AMD Zen 4 and later).
+/* AVX-512 with VPOPCNTDQ and VBMI2 (Intel Ice Lake and later, AMD Zen 4 and later), in two forms, included once for each.
  *
- * A tile is 6 pixels by 16 filters. Each lane of 64 bits keeps one filter's sum. Two words are added at a time by a
- * carry-save adder that does the xor on the way:
+ * A tile is 8 (or 6) pixels by 16 filters; each lane of 64 bits keeps one filter's sum. CARRY_SAVE 0 takes xor, vpopcntq
+ * and add for each word. CARRY_SAVE 1 adds two words at a time by a carry-save adder that does the xor on the way,
  *     sum' = sum ^ (w1 ^ a1) ^ (w2 ^ a2), two vpternlog;  carry = majority(sum, w1 ^ a1, w2 ^ a2), one more;
- * so that 2 words cost 3 vpternlog, 1 vpopcntq and 1 add instead of 2 xor, 2 vpopcntq and 2 adds.
+ * so that two words cost 5 instructions for 6, but more moves between registers. Intel, with two ports for them, gains
+ * by it (410 bit products per cycle for 341); AMD Zen 5, with four, loses (about 510 for 650).
  */
-#define PATH(name) name##_avx512
-#define PATH_NAME "avx512"
-enum { PATH(panel) = 16, PATH(tile_rows) = 6, PATH(is_encoded) = 0 };
-
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vbmi2,avx2,fma,bmi2,popcnt")
-
+#ifndef XNOR_TRUTH_TABLES
+#define XNOR_TRUTH_TABLES
 enum {
     XOR3 = 0x96,                /* x ^ y ^ z */
     MAJORITY_OF_CHANGES = 0x74, /* of old sum s, middle t = s ^ p and new n = t ^ q: majority(s, p, q) */
     DIFFER_IN_MASK = 0x28,      /* (x ^ y) & z */
 };
+#endif
+
+#if CARRY_SAVE
+#define PATH(name) name##_avx512_carry_save
+#define PATH_NAME "avx512_carry_save"
+enum { PATH(tile_rows) = 6 };
+#else
+#define PATH(name) name##_avx512
+#define PATH_NAME "avx512"
+enum { PATH(tile_rows) = 8 };
+#endif
+enum { PATH(panel) = 16, PATH(is_encoded) = 0 };
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vbmi2,avx2,fma,bmi2,popcnt")
 
 static int PATH(is_available)(void) {
     __builtin_cpu_init();
@@ -44,74 +55,114 @@ static inline __m512i PATH(differing)(__m512i a, __m512i w, __m512i mask) {
     return _mm512_popcnt_epi64(_mm512_ternarylogic_epi64(a, w, mask, DIFFER_IN_MASK));
 }
 
-/* `rows` pixels by `vectors` * 8 filters, which lie `stride` words apart. */
-static inline __attribute__((always_inline)) void PATH(tile_plain)(
-    const int rows, const int vectors, const struct xnor_window *window, const uint8_t *const *pixels,
-    const uint64_t *weights, int32_t *counts) {
-    __m512i sum[6][2], ones[6][2];
-    const int32_t *offset = window->offsets;
-    int64_t k = 0;
+static inline __attribute__((always_inline)) void PATH(store_sums)(const int rows, __m512i sums[8][2],
+                                                                   int32_t *counts) {
+#pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vectors; j++) sum[i][j] = ones[i][j] = _mm512_setzero_si512();
-    for (; k + 2 <= window->n_words; k += 2, weights += 32) {
-        const int64_t first = offset[k], second = offset[k + 1];
-        __m512i w1[2], w2[2];
-        for (int j = 0; j < vectors; j++) {
-            w1[j] = _mm512_loadu_si512(weights + 8 * j);
-            w2[j] = _mm512_loadu_si512(weights + 16 + 8 * j);
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++)
+            _mm256_storeu_si256((__m256i *)(counts + 16 * i + 8 * j), _mm512_cvtepi64_epi32(sums[i][j]));
+}
+
+/* Words from `k` on, xor, popcount and add; in the last n_halves only the lower half counts. */
+static inline __attribute__((always_inline)) void PATH(add_words)(
+    const int rows, int64_t k, const struct xnor_window *window, const uint8_t *const *pixels, const uint64_t *weights,
+    __m512i sums[8][2]) {
+    weights += 16 * k;
+    for (; k < window->n_words; k++, weights += 16) {
+        const __m512i w0 = _mm512_loadu_si512(weights), w1 = _mm512_loadu_si512(weights + 8);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            __m512i a = PATH(word)(pixels[i] + window->offsets[k]);
+            __asm__("" : "+v"(a)); /* kept in a register, not loaded again for each vector of filters */
+            sums[i][0] = _mm512_add_epi64(sums[i][0], _mm512_popcnt_epi64(_mm512_xor_si512(a, w0)));
+            sums[i][1] = _mm512_add_epi64(sums[i][1], _mm512_popcnt_epi64(_mm512_xor_si512(a, w1)));
         }
+    }
+    const __m512i lower = _mm512_set1_epi64(0xffffffff);
+    for (; k < window->n_words + window->n_halves; k++, weights += 16) {
+        const __m512i w0 = _mm512_loadu_si512(weights), w1 = _mm512_loadu_si512(weights + 8);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            const __m512i a = PATH(word)(pixels[i] + window->offsets[k]);
+            sums[i][0] = _mm512_add_epi64(sums[i][0], PATH(differing)(a, w0, lower));
+            sums[i][1] = _mm512_add_epi64(sums[i][1], PATH(differing)(a, w1, lower));
+        }
+    }
+}
+
+#if CARRY_SAVE
+/* Pairs of words; returns how many words that were. */
+static inline __attribute__((always_inline)) int64_t PATH(add_pairs)(
+    const int rows, const struct xnor_window *window, const uint8_t *const *pixels, const uint64_t *weights,
+    __m512i sums[8][2]) {
+    __m512i ones[6][2];
+    int64_t k = 0;
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++) ones[i][0] = ones[i][1] = _mm512_setzero_si512();
+    for (; k + 2 <= window->n_words; k += 2, weights += 32) {
+        const __m512i w1[2] = {_mm512_loadu_si512(weights), _mm512_loadu_si512(weights + 8)};
+        const __m512i w2[2] = {_mm512_loadu_si512(weights + 16), _mm512_loadu_si512(weights + 24)};
 #pragma GCC unroll 6
         for (int i = 0; i < rows; i++) {
-            const __m512i a1 = PATH(word)(pixels[i] + first), a2 = PATH(word)(pixels[i] + second);
+            __m512i a1 = PATH(word)(pixels[i] + window->offsets[k]), a2 = PATH(word)(pixels[i] + window->offsets[k + 1]);
+            __asm__("" : "+v"(a1), "+v"(a2));
 #pragma GCC unroll 2
-            for (int j = 0; j < vectors; j++) {
+            for (int j = 0; j < 2; j++) {
                 const __m512i old = ones[i][j];
                 const __m512i middle = _mm512_ternarylogic_epi64(old, w1[j], a1, XOR3);
                 ones[i][j] = _mm512_ternarylogic_epi64(middle, w2[j], a2, XOR3);
                 const __m512i carry = _mm512_ternarylogic_epi64(old, middle, ones[i][j], MAJORITY_OF_CHANGES);
-                sum[i][j] = _mm512_add_epi64(sum[i][j], _mm512_popcnt_epi64(carry));
+                sums[i][j] = _mm512_add_epi64(sums[i][j], _mm512_popcnt_epi64(carry));
             }
         }
     }
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vectors; j++)
-            sum[i][j] = _mm512_add_epi64(_mm512_slli_epi64(sum[i][j], 1), _mm512_popcnt_epi64(ones[i][j]));
-    for (; k < window->n_words + window->n_halves; k++, weights += 16) {
-        const __m512i mask = _mm512_set1_epi64(k < window->n_words ? -1LL : 0xffffffffLL);
 #pragma GCC unroll 6
-        for (int i = 0; i < rows; i++) {
-            const __m512i a = PATH(word)(pixels[i] + offset[k]);
-#pragma GCC unroll 2
-            for (int j = 0; j < vectors; j++)
-                sum[i][j] = _mm512_add_epi64(
-                    sum[i][j], PATH(differing)(a, _mm512_loadu_si512(weights + 8 * j), mask));
-        }
-    }
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vectors; j++)
-            _mm256_storeu_si256((__m256i *)(counts + 16 * i + 8 * j), _mm512_cvtepi64_epi32(sum[i][j]));
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++)
+            sums[i][j] = _mm512_add_epi64(_mm512_slli_epi64(sums[i][j], 1), _mm512_popcnt_epi64(ones[i][j]));
+    return k;
+}
+#else
+static inline __attribute__((always_inline)) int64_t PATH(add_pairs)(
+    const int rows, const struct xnor_window *window, const uint8_t *const *pixels, const uint64_t *weights,
+    __m512i sums[8][2]) {
+    (void)rows, (void)window, (void)pixels, (void)weights, (void)sums;
+    return 0;
+}
+#endif
+
+static inline __attribute__((always_inline)) void PATH(tile_plain)(
+    const int rows, const struct xnor_window *window, const uint8_t *const *pixels, const uint64_t *weights,
+    int32_t *counts) {
+    __m512i sums[8][2];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) sums[i][0] = sums[i][1] = _mm512_setzero_si512();
+    const int64_t done = PATH(add_pairs)(rows, window, pixels, weights, sums);
+    PATH(add_words)(rows, done, window, pixels, weights, sums);
+    PATH(store_sums)(rows, sums, counts);
 }
 
-/* As above where zeros take part: popcount((a ^ w) & mask). */
+/* Where zeros take part: popcount((a ^ w) & mask). */
 static inline __attribute__((always_inline)) void PATH(tile_masked)(
     const int rows, const struct xnor_window *window, const uint8_t *const *pixels, int64_t to_mask,
     const uint64_t *weights, int32_t *counts) {
-    __m512i sum[6][2];
-    for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = _mm512_setzero_si512();
+    __m512i sums[8][2];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) sums[i][0] = sums[i][1] = _mm512_setzero_si512();
     for (int64_t k = 0; k < window->n_words + window->n_halves; k++, weights += 16) {
         const __m512i w0 = _mm512_loadu_si512(weights), w1 = _mm512_loadu_si512(weights + 8);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             const uint8_t *at = pixels[i] + window->offsets[k];
             const __m512i a = PATH(word)(at);
             const __m512i mask = k < window->n_words ? PATH(word)(at + to_mask) : PATH(half_word)(at + to_mask);
-            sum[i][0] = _mm512_add_epi64(sum[i][0], PATH(differing)(a, w0, mask));
-            sum[i][1] = _mm512_add_epi64(sum[i][1], PATH(differing)(a, w1, mask));
+            sums[i][0] = _mm512_add_epi64(sums[i][0], PATH(differing)(a, w0, mask));
+            sums[i][1] = _mm512_add_epi64(sums[i][1], PATH(differing)(a, w1, mask));
         }
     }
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < 2; j++)
-            _mm256_storeu_si256((__m256i *)(counts + 16 * i + 8 * j), _mm512_cvtepi64_epi32(sum[i][j]));
+    PATH(store_sums)(rows, sums, counts);
 }
 
 #define TILE_CASE(rows)                                                             \
@@ -119,7 +170,7 @@ static inline __attribute__((always_inline)) void PATH(tile_masked)(
         if (to_mask)                                                                \
             PATH(tile_masked)(rows, window, pixels, to_mask, weights, counts);      \
         else                                                                        \
-            PATH(tile_plain)(rows, 2, window, pixels, weights, counts);             \
+            PATH(tile_plain)(rows, window, pixels, weights, counts);                \
         break;
 
 static void PATH(tile)(int rows, const struct xnor_window *window, const uint8_t *const *pixels, int64_t to_mask,
@@ -131,6 +182,10 @@ static void PATH(tile)(int rows, const struct xnor_window *window, const uint8_t
         TILE_CASE(4)
         TILE_CASE(5)
         TILE_CASE(6)
+#if !CARRY_SAVE
+        TILE_CASE(7)
+        TILE_CASE(8)
+#endif
     }
 }
 #undef TILE_CASE
@@ -216,22 +271,26 @@ static inline void PATH(transpose)(__m512 row[16]) {
     }
 }
 
-/* dots [pixel][16] to alpha * dot + bias at out[filter * out_stride + pixel]; the integers themselves without alpha. */
+/* dots [pixel][16] to alpha * dot + bias at out[filter * out_stride + pixel]; the integers themselves without alpha.
+ * The last 16 pixels may overlap those before, which is quicker than storing a part of a vector. */
 static void PATH(store)(const int32_t *dots, int64_t pixels, const float *alpha, const float *bias, int64_t filters,
                         float *out, int64_t out_stride) {
     const __m512 scale = alpha ? _mm512_loadu_ps(alpha) : _mm512_setzero_ps();
     const __m512 shift = alpha ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
-    for (int64_t p = 0; p < pixels; p += 16) {
-        const int64_t n = pixels - p < 16 ? pixels - p : 16;
+    const int64_t step = xnor_min(16, pixels);
+    for (int64_t start = 0; start < pixels; start += step) {
+        const int64_t p = xnor_min(start, pixels - step);
         __m512 row[16];
         for (int i = 0; i < 16; i++) {
-            const __m512i dot = _mm512_loadu_si512(dots + 16 * (p + (i < n ? i : 0)));
+            const __m512i dot = _mm512_loadu_si512(dots + 16 * (p + (i < step ? i : 0)));
             row[i] = alpha ? _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dot), shift) : _mm512_castsi512_ps(dot);
         }
         PATH(transpose)(row);
-        const __mmask16 here = (__mmask16)((1u << n) - 1);
-        for (int i = 0; i < 16; i++)
-            if (i < filters) _mm512_mask_storeu_ps(out + i * out_stride + p, here, row[i]);
+        if (step == 16 && filters == 16)
+            for (int i = 0; i < 16; i++) _mm512_storeu_ps(out + i * out_stride + p, row[i]);
+        else
+            for (int i = 0; i < xnor_min(16, filters); i++)
+                _mm512_mask_storeu_ps(out + i * out_stride + p, (__mmask16)((1u << step) - 1), row[i]);
     }
 }
 
@@ -251,3 +310,4 @@ static uint64_t PATH(threshold)(const int32_t *dots, const int32_t *flip, const 
 #pragma GCC pop_options
 #undef PATH_NAME
 #undef PATH
+#undef CARRY_SAVE

@@ -10,6 +10,9 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#define CARRY_SAVE 0
+#include "path_avx512.h"
+#define CARRY_SAVE 1
 #include "path_avx512.h"
 #include "path_avx2.h"
 #elif defined(__aarch64__)
@@ -18,10 +21,11 @@
 #endif
 #include "path_plain.h"
 
-/* Best first. */
+/* Best first, but for the two forms of AVX-512, of which xnor_path_is_preferred tells the better one. */
 static const struct xnor_path *const xnor_paths[] = {
 #if defined(__x86_64__)
     &path_avx512,
+    &path_avx512_carry_save,
     &path_avx2,
 #elif defined(__aarch64__)
     &path_neon,
@@ -38,6 +42,16 @@ static const struct xnor_path *const xnor_paths[] = {
 XNOR_EXPORT int64_t xnor_n_paths(void) { return (int64_t)(sizeof xnor_paths / sizeof *xnor_paths); }
 XNOR_EXPORT const char *xnor_path_name(int64_t path) { return xnor_paths[path]->name; }
 XNOR_EXPORT int xnor_path_is_available(int64_t path) { return xnor_paths[path]->is_available(); }
+/* Whether to take this path before those ahead of it in the table. */
+XNOR_EXPORT int xnor_path_is_preferred(int64_t path) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    return xnor_paths[path] == &path_avx512_carry_save && __builtin_cpu_is("intel");
+#else
+    return path == 0;
+#endif
+}
+
 XNOR_EXPORT int64_t xnor_path_panel(int64_t path) { return xnor_paths[path]->panel; }
 
 XNOR_EXPORT int64_t xnor_weight_bytes(int64_t path, const struct xnor_layer *layer) {

@@ -24,6 +24,9 @@ struct xnor_layer {
     int64_t n_classes;           /* of output pixels, by the kernel positions that lie inside the picture */
     const int32_t *pixel_class;  /* [out_height][out_width] */
     const int32_t *base;         /* [panel][class][filter]: dot = base - 2 * (bits that differ, padding counted as 0) */
+    /* A weight that is 0 is the mean of +1 and -1. Panels with such weights are there twice, with 0 as +1 and, further
+     * behind in `weights`, with 0 as -1; then dot = base - (bits that differ in both). -1 where a panel has none. */
+    const int32_t *second_panel; /* [panel], or NULL where no weight is 0 */
 };
 
 /* Max pooling of the integers; kernel_y is 0 where there is none. */
