@@ -133,8 +133,9 @@ def _watched(network: nn.Module, binary: set[int], layers: list[LayerProfile]) -
 
 
 def torch7_path(path: str) -> str:
-    """ "4.2" is Torch7's "5.3": it counts from 1."""
-    return ".".join(str(int(part) + 1) if part.isdigit() else part for part in path.split("."))
+    """ "4.members.2" is Torch7's "5.3": it counts from 1, and knows members of containers by their numbers alone."""
+    parts = [part for part in path.split(".") if part != "members"]
+    return ".".join(str(int(part) + 1) if part.isdigit() else part for part in parts)
 
 
 def _profile_layer(

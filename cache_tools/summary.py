@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement as Width
 from rich.table import Table
 
 from cache_tools.console import add_quiet, table_console
@@ -19,6 +22,7 @@ from cache_tools.network_profile import LayerProfile, profile_network
 from cache_tools.network_source import add_weight_options, counts_as_binary, open_network
 from cache_tools.speed_measurement import Measurement, measure
 from xnornet_port.errors import XnorNetError
+from xnornet_port.xnor_layers import binary_layers
 
 __all__ = ["EPILOG", "add_arguments", "run"]
 
@@ -32,6 +36,8 @@ exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 130 stopped by 
 """
 
 XNOR, ADDITIONS, FLOAT = "xnor", "binary weights", "float"
+EXPENDABLE = ("float", "S paper", "packed", "output")
+"""Columns, by how well a narrow terminal can do without them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.classes < 1 or arguments.batch < 1 or (arguments.size is not None and arguments.size < 1):
         raise XnorNetError("--classes, --size and --batch are numbers from 1 on")
     network = open_network(arguments.model, arguments.classes)
+    if binary_layers(network):
+        raise XnorNetError(f"{arguments.model}: packed already; give the .t7 file that it was made of")
     layers = profile_network(network, counts_as_binary(network, arguments), arguments.size)
     measured: dict[str, Measurement] = {}
     if arguments.measure:
@@ -60,7 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.quiet:
         return 0
     console = table_console()
-    console.print(as_table(arguments.model, layers, measured))
+    left_out = columns_to_leave_out(console, arguments.model, layers, measured)
+    console.print(as_table(arguments.model, layers, measured, left_out))
+    if left_out:
+        console.print(f"left out, for the terminal is {console.width} wide: {', '.join(left_out)}", style="dim")
     for line in total_lines(layers, measured, arguments.batch):
         console.print(line, soft_wrap=True)
     return 0
@@ -102,17 +113,32 @@ def as_json(name: str, layers: Sequence[LayerProfile], measured: Mapping[str, Me
     return {"model": name, "layers": rows, "totals": totals(layers, measured)}
 
 
-def as_table(name: str, layers: Sequence[LayerProfile], measured: Mapping[str, Measurement]) -> Table:
-    """Columns that would be empty are left out."""
+def columns_to_leave_out(
+    console: Console, name: str, layers: Sequence[LayerProfile], measured: Mapping[str, Measurement]
+) -> tuple[str, ...]:
+    """As few as let the table fit into the terminal."""
+    for number in range(len(EXPENDABLE) + 1):
+        table = as_table(name, layers, measured, EXPENDABLE[:number])
+        if Width.get(console, console.options.update(width=10_000), table).maximum <= console.width:
+            return EXPENDABLE[:number]
+    return EXPENDABLE
+
+
+def as_table(
+    name: str, layers: Sequence[LayerProfile], measured: Mapping[str, Measurement], left_out: Sequence[str] = ()
+) -> Table:
+    """Columns that would be empty are left out, too."""
     kinds = {layer.weights for layer in layers}
-    table = Table(title=name, title_justify="left")
     columns = ["layer", "output", "1-bit", "32-bit", "float", "packed"]
     columns += ["XNOR"] * (XNOR in kinds) + ["additions"] * (ADDITIONS in kinds) + ["float ops"]
     columns += ["S paper"] * (XNOR in kinds) + ["measured"] * bool(measured)
-    for column in columns:
-        table.add_column(column, justify="left" if column == "layer" else "right", overflow="fold")
+    shown = [place for place, column in enumerate(columns) if column not in left_out]
+    table = Table(title=name, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for place in shown:
+        table.add_column(columns[place], justify="left" if place == 0 else "right", overflow="fold")
     for layer in layers:
-        table.add_row(*_cells(layer, kinds, measured), style="bold" if layer.weights != FLOAT else None)
+        cells = _cells(layer, kinds, measured)
+        table.add_row(*(cells[place] for place in shown), style="bold" if layer.weights != FLOAT else None)
     return table
 
 

@@ -1,19 +1,24 @@
 """summary against counts worked out by hand, and a made-up measurement."""
 
+import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from cache_tools import summary
 from cache_tools.__main__ import main
-from cache_tools.network_profile import LayerProfile, profile_network, theoretical_speedup
+from cache_tools.network_profile import LayerProfile, profile_network, theoretical_speedup, torch7_path
 from cache_tools.speed_measurement import Measurement, measure
 from xnornet_port.kernels import pack_weights
 from xnornet_port.layers import BinActiveZ
-from xnornet_port.models.alexnetxnor import alexnetxnor
+from xnornet_port.model import load_model
+from xnornet_port.models import NETWORKS, NetworkSettings
+from xnornet_port.xnor_inference import XnorModel
 
 
 def test_the_papers_speedup() -> None:
@@ -24,15 +29,11 @@ def test_the_papers_speedup() -> None:
 
 @pytest.fixture(scope="module")
 def alexnet_layers() -> list[LayerProfile]:
-    network = build_alexnetxnor()
+    network = NETWORKS["alexnetxnor"].build(NetworkSettings(1000, 0.5))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.uniform_(0.1, 1)
     return profile_network(network, binary_weights=True, size=None)
-
-
-def build_alexnetxnor() -> nn.Module:
-    return alexnetxnor(1000, 0.5)
 
 
 def test_alexnetxnor_by_hand(alexnet_layers: list[LayerProfile]) -> None:
@@ -108,10 +109,10 @@ def test_a_pipe_gets_every_column(golden: Path, capsys: pytest.CaptureFixture[st
     lines = capsys.readouterr().out.splitlines()
     assert "…" not in "".join(lines)
     row = next(line for line in lines if "5.3 SpatialConvolution" in line)
-    assert [cell.strip() for cell in row.split("│")[1:-1]] == [
+    assert re.split(r"  +", row.strip()) == [
         # 12 -> 24 channels, 5 x 5, at 27 x 27: 24 * 12 * 25 = 7200 weights; 24 biases; 4 * 7224 bytes; a word of
         # 8 bytes for each of 24 * 25 and 2 * 4 * 24 bytes of alpha and bias; 7200 * 729; 64 * 300 / 364
-        *("5.3 SpatialConvolution", "24x27x27", "7.2 k", "24", "28.9 kB", "4.99 kB", "5.25 M", "", "52.75")
+        *("5.3 SpatialConvolution", "24x27x27", "7.2 k", "24", "28.9 kB", "4.99 kB", "5.25 M", "52.75")
     ]
 
 
@@ -158,3 +159,25 @@ def test_mistakes(words: list[str], message: str, golden: Path, capsys: pytest.C
     assert main(["summary", *(word.format(tiny=tiny) for word in words)]) == 1
     assert message in (error := capsys.readouterr().err)
     assert error.count("\n") == 1
+
+
+def test_a_narrow_terminal_gets_fewer_columns_and_no_broken_line(alexnet_layers: list[LayerProfile]) -> None:
+    # With all but float and S: 30 + 9 + 6 + 6 + 7 + 6 + 9 characters and two between each, 85.
+    for width, expected in ((120, ()), (85, ("float", "S paper")), (80, ("float", "S paper", "packed"))):
+        console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+        left_out = summary.columns_to_leave_out(console, "alexnetxnor", alexnet_layers, {})
+        assert left_out == expected
+        console.print(summary.as_table("alexnetxnor", alexnet_layers, {}, left_out))
+        text = console.file.getvalue()
+        assert sum("SpatialBatchNormalization" in line for line in text.splitlines()) == 8
+
+
+def test_members_of_containers_are_numbered() -> None:
+    assert torch7_path("4.members.2.0") == "5.3.1"
+
+
+def test_a_packed_network_is_refused(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = load_model(golden / "models" / "tiny_xnor.t7")
+    XnorModel.from_model(model, "reference").save(tmp_path / "tiny.xnor.safetensors")
+    assert main(["summary", str(tmp_path / "tiny.xnor.safetensors")]) == 1
+    assert "packed already; give the .t7 file that it was made of" in capsys.readouterr().err
