@@ -162,8 +162,8 @@ def test_mistakes(words: list[str], message: str, golden: Path, capsys: pytest.C
 
 
 def test_a_narrow_terminal_gets_fewer_columns_and_no_broken_line(alexnet_layers: list[LayerProfile]) -> None:
-    # With all but float and S: 30 + 9 + 6 + 6 + 7 + 6 + 9 characters and two between each, 85.
-    for width, expected in ((120, ()), (85, ("float", "S paper")), (80, ("float", "S paper", "packed"))):
+    # With all but float and S: 30 + 9 + 6 + 6 + 7 + 6 + 9 characters and two between each: 85.
+    for width, expected in ((120, ()), (90, ("float", "S paper")), (80, ("float", "S paper", "packed"))):
         console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
         left_out = summary.columns_to_leave_out(console, "alexnetxnor", alexnet_layers, {})
         assert left_out == expected
