@@ -197,19 +197,19 @@ struct Convolution {
 // in stages of 512 per slice, which is 64 bytes of a row, CHUNK words to a copy.
 template <int ROWS_, int COLUMNS_, int WARP_ROWS_, int WARP_COLUMNS_, int SLICES_, int CHUNK_>
 struct Tile {
-  static const int ROWS = ROWS_, COLUMNS = COLUMNS_, WARP_ROWS = WARP_ROWS_, WARP_COLUMNS = WARP_COLUMNS_;
-  static const int SLICES = SLICES_, CHUNK = CHUNK_;
-  static const int WARPS_DOWN = ROWS / WARP_ROWS, WARPS_ACROSS = COLUMNS / WARP_COLUMNS;
-  static const int THREADS = 32 * WARPS_DOWN * WARPS_ACROSS * SLICES;
-  static const int STAGES = 3;
-  static const int ROW_WORDS = 8;                                      // 512 bits of a row
-  static const int SLICE_WORDS = (ROWS + COLUMNS) * ROW_WORDS;         // one slice of a stage: pixels, then filters
-  static const int STAGE_WORDS = SLICES * SLICE_WORDS;
-  static const int SLAB = COLUMNS < 64 ? COLUMNS : 64;                 // columns that leave together
-  static const int SLAB_STRIDE = ROWS + 4;                             // fragments then fall on 32 different banks
-  static const int PIPELINE_BYTES = STAGES * STAGE_WORDS * 8;
-  static const int SLAB_BYTES = SLICES * SLAB * SLAB_STRIDE * 4;
-  static const int ROWS_AT = PIPELINE_BYTES > SLAB_BYTES ? PIPELINE_BYTES : SLAB_BYTES;  // the RowData begin here
+  static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, WARP_ROWS = WARP_ROWS_, WARP_COLUMNS = WARP_COLUMNS_;
+  static constexpr int SLICES = SLICES_, CHUNK = CHUNK_;
+  static constexpr int WARPS_DOWN = ROWS / WARP_ROWS, WARPS_ACROSS = COLUMNS / WARP_COLUMNS;
+  static constexpr int THREADS = 32 * WARPS_DOWN * WARPS_ACROSS * SLICES;
+  static constexpr int STAGES = 3;
+  static constexpr int ROW_WORDS = 8;                                      // 512 bits of a row
+  static constexpr int SLICE_WORDS = (ROWS + COLUMNS) * ROW_WORDS;         // one slice of a stage: pixels, then filters
+  static constexpr int STAGE_WORDS = SLICES * SLICE_WORDS;
+  static constexpr int SLAB = COLUMNS < 64 ? COLUMNS : 64;                 // columns that leave together
+  static constexpr int SLAB_STRIDE = ROWS + 4;                             // fragments then fall on 32 different banks
+  static constexpr int PIPELINE_BYTES = STAGES * STAGE_WORDS * 8;
+  static constexpr int SLAB_BYTES = SLICES * SLAB * SLAB_STRIDE * 4;
+  static constexpr int ROWS_AT = PIPELINE_BYTES > SLAB_BYTES ? PIPELINE_BYTES : SLAB_BYTES;  // the RowData begin here
 };
 
 // What a row of the product, an output pixel, needs when its bits are fetched and when it leaves.
@@ -265,10 +265,10 @@ __device__ __forceinline__ int sum_rows(const Convolution& c, RowData* rows) {
 // Brings the bits in. A thread copies the same CHUNK of the 8 words of a stage for LOADS_A pixels and LOADS_B filters.
 template <class T>
 struct Loader {
-  static const int ROW_CHUNKS = T::ROW_WORDS / T::CHUNK;
-  static const int CHUNKS = ROW_CHUNKS * T::SLICES;  // of a row in a stage
-  static const int STEP = T::THREADS / CHUNKS;       // rows between a thread's copies
-  static const int LOADS_A = T::ROWS / STEP, LOADS_B = T::COLUMNS / STEP;
+  static constexpr int ROW_CHUNKS = T::ROW_WORDS / T::CHUNK;
+  static constexpr int CHUNKS = ROW_CHUNKS * T::SLICES;  // of a row in a stage
+  static constexpr int STEP = T::THREADS / CHUNKS;       // rows between a thread's copies
+  static constexpr int LOADS_A = T::ROWS / STEP, LOADS_B = T::COLUMNS / STEP;
 
   int kernel_y, kernel_x, word;  // where in the window this thread's next chunk lies
   int filter_word;               // the same place, counted in words of a filter
@@ -492,7 +492,7 @@ __device__ __forceinline__ void convolve(const Convolution& c) {
 // thread takes 16 bytes that lie together: two instructions' worth, and 8 threads read 128 bytes in a row, no bank twice.
 template <class T>
 struct TensorCoreProduct {
-  static const int DOWN = T::WARP_ROWS / 16, ACROSS = T::WARP_COLUMNS / 8;
+  static constexpr int DOWN = T::WARP_ROWS / 16, ACROSS = T::WARP_COLUMNS / 8;
   int sums[DOWN][ACROSS][4];
   int row, column, slice, group, member;
 
@@ -566,7 +566,7 @@ TENSOR_CORE_KERNEL(xnor_tensor_32x32_1, 32, 32, 32, 32, 4, 1, 4)
 // holds what was not counted yet, the carries count double.
 template <class T>
 struct PopcountProduct {
-  static const int DOWN = T::ROWS / 4, ACROSS = T::COLUMNS / 4;  // threads of a slice
+  static constexpr int DOWN = T::ROWS / 4, ACROSS = T::COLUMNS / 4;  // threads of a slice
   int sums[4][4];
   uint32 ones[4][4];
   int row, column, slice;

@@ -1,12 +1,10 @@
 """The backends that every test of an operation runs on."""
 
 import ctypes
-import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from xnornet_port.kernels import Backend, cpu_numpy, load_backend
 from xnornet_port.kernels.cpu import CpuBackend, available_paths
@@ -14,7 +12,7 @@ from xnornet_port.kernels.cuda import CudaBackend
 from xnornet_port.kernels.cuda_device import kernel_source, open_device
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode leaves test folders off the path
-from cuda_shim import OnGpu, ShimDevice, compile_kernels
+from cuda_shim import OnGpu, ShimDevice, can_use_gpu, compile_kernels
 
 # The CUDA kernels on the CPU: compute capability and multiprocessors make the backend choose each kind of tile.
 SIMULATED = {
@@ -36,7 +34,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     if request.param in SIMULATED:
         return CudaBackend(ShimDevice(request.getfixturevalue("cuda_library"), *SIMULATED[request.param]))
     if request.param == "cuda":
-        if not torch.cuda.is_available() or importlib.util.find_spec("cupy") is None:
+        if not can_use_gpu():
             pytest.skip("no GPU, or no CuPy")
         return OnGpu(CudaBackend(open_device(0)))
     if request.param in available_paths():

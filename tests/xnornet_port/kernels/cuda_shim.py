@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from xnornet_port.kernels import Geometry, PackedInput, PackedWeights, Pooling, Thresholds
@@ -104,6 +106,10 @@ class ShimDevice:
         assert tensor.is_contiguous()
         ctypes.memmove(tensor.data_ptr(), address, n_bytes)
         self._library.shim_free(ctypes.c_void_p(address), ctypes.c_size_t(n_bytes))
+
+
+def can_use_gpu() -> bool:
+    return torch.cuda.is_available() and importlib.util.find_spec("cupy") is not None
 
 
 class OnGpu:

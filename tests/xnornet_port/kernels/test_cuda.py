@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cuda_shim import ShimDevice  # conftest.py has put this folder on the path
+from cuda_shim import OnGpu, ShimDevice, can_use_gpu  # conftest.py has put this folder on the path
 from torch.nn import functional
 
 from xnornet_port import XnorNetError
@@ -27,8 +27,17 @@ from xnornet_port.kernels import (
     xnor_sign,
 )
 from xnornet_port.kernels.cuda import CudaBackend
-from xnornet_port.kernels.cuda_device import CupyDevice, kernel_source, open_device
+from xnornet_port.kernels.cuda_device import CupyDevice, Device, kernel_source, open_device
 from xnornet_port.kernels.cuda_tiles import KERNELS, TILES, Tile, choose_tile, pack_lanes
+
+
+def on_cpu_tensors(device: Device, tile: Tile) -> Backend:
+    """The backend with this kernel, for tensors of the CPU."""
+    if isinstance(device, ShimDevice):
+        return CudaBackend(device, tile.name)
+    if tile.family == "tensor" and not (8, 0) <= device.capability < (10, 0):
+        pytest.skip("no one-bit tensor core")
+    return OnGpu(CudaBackend(device, tile.name))
 
 
 def signs(shape: tuple[int, ...], seed: int, zero_share: float = 0.0) -> torch.Tensor:
@@ -37,9 +46,20 @@ def signs(shape: tuple[int, ...], seed: int, zero_share: float = 0.0) -> torch.T
     return values * (torch.rand(shape, generator=generator) >= zero_share)
 
 
+@pytest.fixture(params=["simulated", "on the GPU"])
+def device(request: pytest.FixtureRequest, cuda_library: ctypes.CDLL) -> Device:
+    if request.param == "simulated":
+        return ShimDevice(cuda_library, (9, 0), 1)
+    if not can_use_gpu():
+        pytest.skip("no GPU, or no CuPy")
+    return open_device(0)
+
+
 @pytest.mark.parametrize("tile", TILES, ids=lambda tile: tile.name)
 @pytest.mark.parametrize("channels", [160, 256], ids=["odd words", "even words"])
-@pytest.mark.parametrize("zeros", [(0.0, 0.0), (0.1, 0.0), (0.0, 0.1), (0.1, 0.1)], ids=["", "input", "weight", "both"])
+@pytest.mark.parametrize(
+    "zeros", [(0.0, 0.0), (0.1, 0.0), (0.0, 0.1), (0.1, 0.1)], ids=["no zeros", "input zeros", "weight zeros", "both"]
+)
 def test_every_tile_is_exact(cuda_library: ctypes.CDLL, tile: Tile, channels: int, zeros: tuple[float, float]) -> None:
     """More output pixels and filters than the largest tile has rows and columns, and no multiple of either."""
     device = ShimDevice(cuda_library, (9, 0), 1)
@@ -48,7 +68,6 @@ def test_every_tile_is_exact(cuda_library: ctypes.CDLL, tile: Tile, channels: in
     packed = pack_weights(weight)
     expected = functional.conv2d(x.double().sign(), weight.double().sign(), padding=1).int()
     assert torch.equal(xnor_dot(x, packed, padding=1, backend=backend), expected)
-    assert f"xnor_{tile.name}_{1 if channels == 160 else 2}" in device.launched
     middle = torch.zeros(131, dtype=torch.int32)
     at_zero = Thresholds(middle, middle - 1, torch.zeros(131, dtype=torch.bool))  # sign, and + where the sum is 0
     result = xnor_sign(x, packed, at_zero, padding=1, backend=backend)
