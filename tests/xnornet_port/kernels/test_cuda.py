@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from xnornet_port import XnorNetError
 from xnornet_port.kernels import (
+    Backend,
     Geometry,
     PackedInput,
     Thresholds,
@@ -58,7 +59,7 @@ def device(request: pytest.FixtureRequest, cuda_library: ctypes.CDLL) -> Device:
 @pytest.mark.parametrize("tile", TILES, ids=lambda tile: tile.name)
 @pytest.mark.parametrize("channels", [160, 256], ids=["odd words", "even words"])
 @pytest.mark.parametrize(
-    "zeros", [(0.0, 0.0), (0.1, 0.0), (0.0, 0.1), (0.1, 0.1)], ids=["no zeros", "input zeros", "weight zeros", "both"]
+    "zeros", [(0.0, 0.0), (0.1, 0.0), (0.0, 0.1), (0.1, 0.1)], ids=["no", "input", "weight", "both"]
 )
 def test_every_tile_is_exact(cuda_library: ctypes.CDLL, tile: Tile, channels: int, zeros: tuple[float, float]) -> None:
     """More output pixels and filters than the largest tile has rows and columns, and no multiple of either."""
