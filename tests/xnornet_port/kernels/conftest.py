@@ -29,11 +29,11 @@ def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     return compile_kernels(kernel_source(), tmp_path_factory.mktemp("cuda"))
 
 
-@pytest.fixture(scope="session", params=["reference", "numpy", *available_paths(), *SIMULATED, "cuda"])
+@pytest.fixture(scope="session", params=["reference", "numpy", *available_paths(), *SIMULATED, "GPU"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     if request.param in SIMULATED:
         return CudaBackend(ShimDevice(request.getfixturevalue("cuda_library"), *SIMULATED[request.param]))
-    if request.param == "cuda":
+    if request.param == "GPU":
         if not can_use_gpu():
             pytest.skip("no GPU, or no CuPy")
         return OnGpu(CudaBackend(open_device(0)))

@@ -48,9 +48,9 @@ def signs(shape: tuple[int, ...], seed: int, zero_share: float = 0.0) -> torch.T
 
 
 @pytest.fixture(params=["simulated", "on the GPU"])
-def device(request: pytest.FixtureRequest, cuda_library: ctypes.CDLL) -> Device:
+def device(request: pytest.FixtureRequest) -> Device:
     if request.param == "simulated":
-        return ShimDevice(cuda_library, (9, 0), 1)
+        return ShimDevice(request.getfixturevalue("cuda_library"), (9, 0), 1)
     if not can_use_gpu():
         pytest.skip("no GPU, or no CuPy")
     return open_device(0)
