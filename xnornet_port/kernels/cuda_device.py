@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from xnornet_port.errors import XnorNetError
-from xnornet_port.kernels.cuda_tiles import KERNELS
+from xnornet_port.kernels.cuda_tiles import KERNELS, TILES, has_tensor_core
 
 __all__ = ["Argument", "CupyDevice", "Device", "kernel_source", "open_device"]
 
@@ -80,19 +80,16 @@ class CupyDevice:
             raise XnorNetError(
                 f"CuPy cannot compile the CUDA kernels: {reason}; pip install '{_cupy_package()}[ctk]' may help"
             ) from error
-        room = int(self._cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"])
-        for name, kernel in kernels.items():
-            if not name.startswith(_SMALL_KERNELS):
-                kernel.max_dynamic_shared_size_bytes = min(room, _LARGEST_SHARED_BYTES)
+        for tile in TILES:
+            for words in (1, 2):
+                if tile.kernel(words) in kernels:
+                    kernels[tile.kernel(words)].max_dynamic_shared_size_bytes = tile.shared_bytes
         return kernels
 
 
-_SMALL_KERNELS = ("xnor_pack", "xnor_pixel_info", "xnor_place_sums", "xnor_pool_signs")
-_LARGEST_SHARED_BYTES = 64 * 1024  # no tile takes more, and the Turing of 2018 has no more
-
-
 def _is_for(kernel: str, capability: tuple[int, int]) -> bool:
-    return not kernel.startswith("xnor_tensor") or (8, 0) <= capability < (10, 0)
+    """Whether xnor.cu has the kernel on such a GPU."""
+    return has_tensor_core(capability) or not kernel.startswith("xnor_tensor")
 
 
 def _by_value(argument: Argument) -> Any:

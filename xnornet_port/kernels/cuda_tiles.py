@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["KERNELS", "TILES", "Tile", "choose_tile", "pack_lanes"]
+__all__ = ["KERNELS", "TILES", "Tile", "choose_tile", "has_tensor_core", "pack_lanes"]
 
 _STAGES = 3
 _ROW_BYTES = 64  # of a row in a stage, per slice
 _ROW_DATA_BYTES = 32  # struct RowData
 _SLAB_COLUMNS = 64
-_TENSOR_CORE_FROM, _TENSOR_CORE_BELOW = (8, 0), (10, 0)
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,17 @@ KERNELS = (
 )
 
 
-def choose_tile(capability: tuple[int, int], n_multiprocessors: int, rows: int, columns: int) -> Tile:
-    """The largest tile that still gives three quarters of the multiprocessors a block.
+def has_tensor_core(capability: tuple[int, int]) -> bool:
+    """Whether the one-bit product of 16 x 8 x 256 is native: compute capability 8.0 to 9.x.
 
-    The one-bit tensor core is native in compute capability 8.0 to 9.x; older GPUs know another shape only, and later
-    ones emulate it: there the words are counted by __popc.
+    Older GPUs know another shape only, later ones emulate it; there the words are counted by __popc.
     """
-    family = "tensor" if _TENSOR_CORE_FROM <= capability < _TENSOR_CORE_BELOW else "popcount"
+    return (8, 0) <= capability < (10, 0)
+
+
+def choose_tile(capability: tuple[int, int], n_multiprocessors: int, rows: int, columns: int) -> Tile:
+    """The largest tile that still gives three quarters of the multiprocessors a block."""
+    family = "tensor" if has_tensor_core(capability) else "popcount"
     tiles = [tile for tile in TILES if tile.family == family]
     for tile in tiles[:-1]:
         across, down = tile.grid(rows, columns)

@@ -19,6 +19,7 @@ PROJECT = Path(__file__).parents[3]
 SOURCE = Path("xnornet_port/kernels/xnor.cu")
 TESTS = ["tests/xnornet_port/kernels/test_cuda.py", "tests/xnornet_port/kernels/test_operations.py"]
 
+LONGEST = 300  # seconds
 MUTANTS = [  # what is broken, the text, what it becomes
     ("no barrier after the wait for a stage", "      __syncthreads();  // stage s is there for all", "      //"),
     ("no barrier before a further product", "      __syncthreads();  // the stages are free again", "      //"),
@@ -93,7 +94,11 @@ def run_tests(copy: Path) -> str:
     """The first test that fails, with its error; empty if none does."""
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--tb=line", *TESTS]
     selection = "test_cuda.py or tensor or popcount"
-    done = subprocess.run([*command, "-k", selection], cwd=copy, capture_output=True, text=True, check=False)
+    command += ["-k", selection]
+    try:
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False, timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        return f"no end after {LONGEST} s"
     if done.returncode == 0:
         return ""
     failed = re.search(r"^(?:FAILED|ERROR) \S+?::(.+?)(?: - .*)?$", done.stdout, re.MULTILINE)

@@ -29,14 +29,14 @@ from xnornet_port.kernels import (
 )
 from xnornet_port.kernels.cuda import CudaBackend
 from xnornet_port.kernels.cuda_device import CupyDevice, Device, kernel_source, open_device
-from xnornet_port.kernels.cuda_tiles import KERNELS, TILES, Tile, choose_tile, pack_lanes
+from xnornet_port.kernels.cuda_tiles import KERNELS, TILES, Tile, choose_tile, has_tensor_core, pack_lanes
 
 
 def on_cpu_tensors(device: Device, tile: Tile) -> Backend:
     """The backend with this kernel, for tensors of the CPU."""
     if isinstance(device, ShimDevice):
         return CudaBackend(device, tile.name)
-    if tile.family == "tensor" and not (8, 0) <= device.capability < (10, 0):
+    if tile.family == "tensor" and not has_tensor_core(device.capability):
         pytest.skip("no one-bit tensor core")
     return OnGpu(CudaBackend(device, tile.name))
 
@@ -75,6 +75,15 @@ def test_every_tile_is_exact(
     bits = (result.signs[..., None] >> torch.arange(64) & 1).flatten(3)
     assert torch.equal(bits[..., :131].bool(), expected.permute(0, 2, 3, 1) < 0)
     assert not bits[..., 131:].any()
+
+
+@pytest.mark.parametrize("tile", TILES, ids=lambda tile: tile.name)
+def test_strides_and_dilation(device: Device, tile: Tile) -> None:
+    """Windows with gaps, more padding than a kernel's side, another stride each way; no word is full."""
+    x, weight = signs((3, 40, 11, 7), 9), signs((70, 40, 3, 2), 10)
+    expected = functional.conv2d(x.double().sign(), weight.double().sign(), None, (2, 1), (3, 4), (2, 3)).int()
+    packed = pack_weights(weight)
+    assert torch.equal(xnor_dot(x, packed, (2, 1), (3, 4), (2, 3), on_cpu_tensors(device, tile)), expected)
 
 
 def test_only_blocks_with_a_zero_pay(cuda_library: ctypes.CDLL) -> None:
@@ -192,10 +201,8 @@ class FakeCupy:
     def __init__(self, problem: Exception | None = None) -> None:
         self.calls: list[Any] = []
         self.options: tuple[str, ...] = ()
-        self.room: dict[str, int] = {}
-        device = SimpleNamespace(attributes={"MaxSharedMemoryPerBlockOptin": 99 * 1024})
         self.cuda = SimpleNamespace(
-            Device=lambda index=0: contextlib.nullcontext(device) if index else _DeviceContext(device.attributes),
+            Device=lambda index: contextlib.nullcontext(),
             ExternalStream=self._stream,
             compiler=SimpleNamespace(CompileException=KeyError),
         )
@@ -220,12 +227,6 @@ class FakeCupy:
             self.calls.append((name, grid, block, arguments, shared_mem))
 
         return kernel
-
-
-class _DeviceContext(contextlib.nullcontext[None]):
-    def __init__(self, attributes: dict[str, int]) -> None:
-        super().__init__()
-        self.attributes = attributes
 
 
 @pytest.fixture
