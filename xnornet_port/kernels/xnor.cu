@@ -231,11 +231,11 @@ __device__ __forceinline__ void places_inside(int first, int dilation, int lengt
 
 template <class T>
 __device__ __forceinline__ void describe_rows(const Convolution& c, RowData* rows) {
-  const int places = c.out_h * c.out_w;
+  const uint32 places = c.out_h * c.out_w;
   for (int r = threadIdx.x; r < T::ROWS; r += T::THREADS) {
-    const long long row = (long long)blockIdx.x * T::ROWS + r;
+    const uint32 row = blockIdx.x * T::ROWS + r;  // the host sees to it that rows are fewer than 2^31
     RowData data = {0, -0x40000000, 0, -1, 0, 0, 0, 0, 0, 0};  // far outside: only zeros
-    if (row < (long long)c.batch * places) {
+    if (row < (uint32)c.batch * places) {
       data.picture = (int)(row / places);
       data.place = (int)(row % places);
       data.y = data.place / c.out_w * c.stride_h - c.pad_h;

@@ -154,10 +154,10 @@ def test_kernel_is_chosen_by_the_gpu_and_the_work() -> None:
 
 
 def test_tiles_fit_the_gpus() -> None:
-    """64 KiB is what a block may have from Turing on; two blocks of the largest tile fit Ampere's smallest, 100 KiB."""
+    """64 KiB is what a block may have from Turing on; an A100 or H100 takes two blocks, an 8.6 or 8.9 (100 KiB) one."""
     for tile in TILES:
         assert tile.shared_bytes <= 64 * 1024
-    assert 2 * (max(tile.shared_bytes for tile in TILES) + 1024) <= 108 * 1024
+    assert 2 * (max(tile.shared_bytes for tile in TILES) + 1024) <= 164 * 1024
     assert [pack_lanes(words) for words in (1, 2, 3, 4, 5, 8, 9, 64)] == [1, 2, 4, 4, 8, 8, 8, 8]
 
 
