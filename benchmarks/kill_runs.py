@@ -86,10 +86,13 @@ def kill_and_resume(folder: Path, n_donkeys: int, n_kills: int, draw: random.Ran
     if not network.exists():
         wait(fork(lambda: save_network(network), folder / "log"))
     expected = new_cache(folder / f"undisturbed{n_donkeys}")
-    start = time.perf_counter()
-    if wait(fork(lambda: cli.main(new_run(expected, network, n_donkeys)), folder / "log")) != 0:
-        raise SystemExit((folder / "log").read_text())
-    tally.undisturbed_seconds = time.perf_counter() - start
+    seconds = []
+    for cache in (new_cache(folder / f"first{n_donkeys}"), expected):
+        start = time.perf_counter()
+        if wait(fork(lambda cache=cache: cli.main(new_run(cache, network, n_donkeys)), folder / "log")) != 0:  # type: ignore[misc]
+            raise SystemExit((folder / "log").read_text())
+        seconds.append(time.perf_counter() - start)
+    tally.undisturbed_seconds = min(seconds)
     while tally.kills < n_kills:
         cache = new_cache(folder / "cache")
         until_it_ends(cache, network, tally, n_kills, draw)
@@ -104,9 +107,11 @@ def kill_and_resume(folder: Path, n_donkeys: int, n_kills: int, draw: random.Ran
 def until_it_ends(cache: Path, network: Path, tally: Tally, n_kills: int, draw: random.Random) -> None:
     """Start a run, kill and resume it until it comes to its end."""
     while True:
+        for folder in cache.glob("alexnet*/*/"):
+            if not (folder / "options.json").exists():  # killed before there was anything to resume
+                shutil.rmtree(folder)
         folder = run_folder(cache)
-        resumes = folder is not None and (folder / "options.json").exists()
-        words = ["-resume", str(folder)] if resumes else new_run(cache, network, tally.n_donkeys)
+        words = ["-resume", str(folder)] if folder else new_run(cache, network, tally.n_donkeys)
         log = cache / "log"
         child = fork(lambda words=words: cli.main(words), log)  # type: ignore[misc]
         limit = draw.uniform(0, 1.1 * tally.undisturbed_seconds) if tally.kills < n_kills else 600.0

@@ -99,11 +99,12 @@ def can_import(name: str) -> bool:
     return False
 
 
-def test_every_difference_names_a_test_that_exists() -> None:
-    """Each row of docs/differences.md ends in `tests/...::name`, and that function is there."""
-    text = (ROOT / "docs" / "differences.md").read_text(encoding="utf-8")
-    rows = [line for line in text.splitlines() if line.startswith("|") and not re.match(r"\|\s*(#|-)", line)]
-    assert len(rows) > 30
+@pytest.mark.parametrize(("page", "least"), [("differences", 30), ("reliability", 15)])
+def test_every_difference_and_fault_names_a_test_that_exists(page: str, least: int) -> None:
+    """Each row of the page ends in `tests/...::name`, and that function is there."""
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|") and not re.match(r"\|\s*(#|-|what is)", line)]
+    assert len(rows) > least
     for row in rows:
         tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
         assert tests, f"no test in: {row[:100]}"

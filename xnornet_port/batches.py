@@ -17,6 +17,10 @@ from xnornet_port.preprocessing import Preprocessing, Workspace, evaluation_samp
 __all__ = ["Batch", "BatchRequest", "Fault", "Loader"]
 
 
+WORDS = {"train": 6, "test": 1}
+"""Words of the random stream that a readable picture takes: class, index, scale, row, column, flip; or the scale."""
+
+
 class Fault(NamedTuple):
     """A picture that could not be read, and why."""
 
@@ -25,11 +29,17 @@ class Fault(NamedTuple):
 
 
 class BatchRequest(NamedTuple):
-    """Which batch to make: `size` random training pictures, or the test pictures from number `first` (from 1) on."""
+    """Which batch to make: `size` random training pictures, or the test pictures from number `first` (from 1) on.
+
+    Where several processes train together it is a part of a batch: `before` and `after` pictures of it are others'.
+    """
 
     part: str  # "train" or "test"
     size: int
     first: int = 1
+    before: int = 0
+    after: int = 0
+    is_shared: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +55,7 @@ class Batch:
     faults: tuple[Fault, ...]
     seconds: float
     stream: bytes
+    n_others: int = 0  # pictures of the batch that other processes have
 
 
 @dataclass
@@ -75,10 +86,12 @@ class Loader:
         Raises XnorNetError, naming the file, for what is not the picture's fault: no memory left, the data folder gone.
         """
         faults = []
+        self._pass_over(request.part, request.before)
         for place in range(request.size):
+            stream = _CountingStream(self.stream)
             # The draws of a picture follow those of the one before: class, index, scale, row, column, flip.
             if request.part == "train":
-                path, labels[place] = self.train.draw(self.stream)
+                path, labels[place] = self.train.draw(stream)
                 make_sample = train_sample
             else:
                 path, labels[place] = self.test.path(request.first + place), self.test.label(request.first + place)
@@ -86,11 +99,39 @@ class Loader:
             workspace = Workspace(inputs[place], self.memory, self.refused)
             self.on_picture(path)
             try:
-                fault = make_sample(path, self.stream, self.settings, workspace).fault
+                fault = make_sample(path, stream, self.settings, workspace).fault
             except (MemoryError, OSError) as error:
                 reason = str(error) or type(error).__name__
                 raise XnorNetError(f"{os.fsdecode(path)}: cannot be loaded ({reason})") from error
             if fault is not None:
                 (self.train if request.part == "train" else self.test).check_present()
                 faults.append(Fault(os.fsdecode(path), fault))
+            if request.is_shared:
+                stream.draw_up_to(WORDS[request.part])
+        self._pass_over(request.part, request.after)
         return tuple(faults)
+
+    def _pass_over(self, part: str, n_pictures: int) -> None:
+        """Draw what the pictures of other processes draw, so that the streams of all stay at the same place."""
+        for _ in range(n_pictures):
+            _CountingStream(self.stream).draw_up_to(WORDS[part])
+
+
+class _CountingStream:
+    """The stream, and how many words were drawn through this: an unreadable picture takes one less."""
+
+    def __init__(self, stream: Generator) -> None:
+        self._stream = stream
+        self._n_drawn = 0
+
+    def random(self, first: int, last: int) -> int:
+        self._n_drawn += 1
+        return int(self._stream.random(first, last))
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
+        self._n_drawn += 1
+        return self._stream.uniform(low, high)
+
+    def draw_up_to(self, n_words: int) -> None:
+        while self._n_drawn < n_words:
+            self.uniform()

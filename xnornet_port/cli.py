@@ -6,8 +6,10 @@ python main.py -data ImageNet -netType alexnetxnor -binaryWeight -optimType adam
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from lua_compat.errors import LuaCompatError
 from xnornet_port.errors import XnorNetError, one_line
@@ -35,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    from xnornet_port.launch import LAUNCHED, end_with_the_launcher, launch
     from xnornet_port.options import help_text, option_lines, parse_options, wants_help
     from xnornet_port.record import resumed_options
 
@@ -45,14 +48,24 @@ def _run(argv: list[str]) -> int:
     if options.resume != "none":
         options = resumed_options(options.resume, argv)
 
+    if options.n_gpu > 1 and "RANK" not in os.environ:
+        return launch(options.n_gpu, argv)
+    if LAUNCHED in os.environ:
+        end_with_the_launcher()
+
     # PyTorch only after the options are right, so that -help and mistakes answer at once
+    from xnornet_port.parallel import place_of
     from xnornet_port.report import Report
     from xnornet_port.run import run
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
-    report = Report(quiet=options.quiet)
-    if options.resume == "none":
-        for line in option_lines(argv):
-            report.say(line)
-    return run(options, report)
+    place = place_of(os.environ)
+    is_first = place is None or place.rank == 0
+    with ExitStack() as stack:
+        stream = sys.stdout if is_first else stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        report = Report(quiet=options.quiet, stream=stream)
+        if options.resume == "none":
+            for line in option_lines(argv):
+                report.say(line)
+        return run(options, report, place)

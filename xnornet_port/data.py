@@ -24,6 +24,7 @@ from xnornet_port.unreadable import UnreadableList
 __all__ = ["DataSource", "open_data"]
 
 Say = Callable[[str], None]
+Part = Callable[[int], tuple[int, int]]
 
 
 class BatchMaker(Protocol):
@@ -63,7 +64,8 @@ class MainProcess:
                 ) from error
             labels = np.empty(request.size, dtype=np.int64)
             faults = self._loader.fill(request, inputs, labels)
-            yield Batch(inputs, labels, faults, time.perf_counter() - start, self._loader.stream.state)
+            seconds, n_others = time.perf_counter() - start, request.before + request.after
+            yield Batch(inputs, labels, faults, seconds, self._loader.stream.state, n_others)
 
     def close(self) -> None:
         """Nothing to close."""
@@ -73,23 +75,34 @@ class DataSource:
     """The pictures of a run as batches. Close it, or use it in a `with` statement; workers end with it.
 
     classes: class names, class 1 first. n_test: number of test pictures. unreadable: the pictures that could not be
-    read; the mean colour stands in for them.
+    read; the mean colour stands in for them. Batches are parts of whole ones where several processes train together.
     """
 
-    def __init__(self, loader: Loader, maker: BatchMaker, unreadable: UnreadableList) -> None:
+    def __init__(
+        self, loader: Loader, maker: BatchMaker, unreadable: UnreadableList, part: Part | None = None
+    ) -> None:
         self.classes = list(loader.train.classes)
         self.n_test = len(loader.test)
         self.unreadable = unreadable
         self._loader = loader
         self._settings = loader.settings
         self._maker = maker
+        self._part = part
         self._streams = maker.streams
 
     def train_batches(self, n_batches: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
         """`n_batches` batches of random training pictures, classes in balance; from batch `first` (from 0) on."""
         self._settings.check_training()
         _require_positive("-batchSize", batch_size)
-        return self._noting_faults(self._maker.batches([BatchRequest("train", batch_size)] * n_batches, first))
+        request = self._own_part(BatchRequest("train", batch_size))
+        return self._noting_faults(self._maker.batches([request] * n_batches, first))
+
+    def _own_part(self, request: BatchRequest) -> BatchRequest:
+        if self._part is None:
+            return request
+        start, end = self._part(request.size)
+        rest = request.size - end
+        return BatchRequest(request.part, end - start, request.first + start, start, rest, is_shared=True)
 
     def n_test_batches(self, batch_size: int, test_all: bool = False) -> int:
         """How many batches `test_batches` gives. Raises XnorNetError where the original would test nothing."""
@@ -111,7 +124,7 @@ class DataSource:
         requests = []
         for k in range(self.n_test_batches(batch_size, test_all)):
             first = k * batch_size + 1
-            requests.append(BatchRequest("test", min(batch_size, self.n_test - first + 1), first))
+            requests.append(self._own_part(BatchRequest("test", min(batch_size, self.n_test - first + 1), first)))
         return self._noting_faults(self._maker.batches(requests, skip))
 
     @property
@@ -169,6 +182,7 @@ def open_data(
     unreadable_file: Path | None = None,
     warn: Say | None = None,
     allow_outside: bool = False,
+    part: Part | None = None,
 ) -> DataSource:
     """Everything data.lua does before training: open or make the caches, start the donkeys, count classes.
 
@@ -178,7 +192,9 @@ def open_data(
     data/train may be missing. picture_seconds: a picture that takes a data worker longer counts as unreadable.
     unreadable_file: where unreadable pictures are listed. The original's console lines go to `say`, lines about
     unreadable pictures and lost workers to `warn` where it is given. allow_outside: caches may name pictures anywhere.
-    Raises XnorNetError, in one line, for data, caches and options that do not fit together.
+    part: tells (first from 0, end) of the pictures of a batch of n that are this process's, where several train
+    together; all of them draw from their streams as if they loaded the whole. Raises XnorNetError, in one line, for
+    data, caches and options that do not fit together.
     """
     if n_donkeys < 0:
         raise XnorNetError(f"-nDonkeys is {n_donkeys}, expected 0 or more")
@@ -195,7 +211,7 @@ def open_data(
         maker = DonkeyPool(loader, manual_seed, n_donkeys, picture_seconds, warn or say)
     say(f"nClasses: \t{n_classes}")
     say(f"nTest: \t{len(metadata.test)}")
-    return DataSource(loader, maker, UnreadableList(warn or say, unreadable_file))
+    return DataSource(loader, maker, UnreadableList(warn or say, unreadable_file), part)
 
 
 def _require_positive(option: str, value: int) -> None:

@@ -153,7 +153,8 @@ class DonkeyPool:
         self._streams[worker] = bytes.fromhex(message["stream"])
         self._deaths_in_a_row = 0
         faults = tuple(Fault(*fault) for fault in message["faults"])
-        return Batch(inputs, labels, faults, message["seconds"], self._streams[worker])
+        n_others = request.before + request.after
+        return Batch(inputs, labels, faults, message["seconds"], self._streams[worker], n_others)
 
     def _replace(self, worker: int, lost: LostDonkey, goes_on: bool = True) -> None:
         """Start a new worker in the place of a lost one and, if the pass `goes_on`, have it make what is missing."""

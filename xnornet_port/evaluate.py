@@ -15,6 +15,7 @@ from xnornet_port.batches import Batch
 from xnornet_port.binarization import Binarizer, has_binary_weights, has_mean_centred_weights
 from xnornet_port.metrics import Scores, ScoreSum, batch_scores
 from xnornet_port.model import uses_binary_inputs
+from xnornet_port.parallel import Replicas
 
 __all__ = ["Evaluation", "binarizes_for_test", "evaluate"]
 
@@ -34,13 +35,14 @@ def evaluate(
     batches: Iterable[Batch],
     binarizer: Binarizer | None,
     device: torch.device,
+    replicas: Replicas,
     on_batch: Callable[[Scores, Scores], None],
     should_stop: Callable[[], bool],
 ) -> Evaluation:
     """Test the network, with binary weights where a binarizer is given (the latent ones are back afterwards).
 
     Unlike training, the original's test binarises the weights as they are, without centring and clamping them first.
-    `on_batch` gets the scores of each batch and their mean so far.
+    `on_batch` gets the scores of each batch, of all its parts where several processes test, and their mean so far.
     """
     network.eval()
     total = ScoreSum()
@@ -48,16 +50,22 @@ def evaluate(
     stopped = False
     with torch.no_grad(), binarizer.binary_weights() if binarizer else nullcontext():
         for batch in batches:
-            labels = torch.from_numpy(batch.labels)
-            outputs = class_scores(network, torch.from_numpy(batch.inputs).to(device))
-            loss = criterion(outputs, labels.to(device)).item()
-            scores = batch_scores(loss, outputs.cpu(), labels)
+            scores = replicas.combine(_own_scores(network, criterion, batch, device))
             total.add(scores)
             on_batch(scores, total.mean())
-            if should_stop():
+            if replicas.any(should_stop()):
                 stopped = True
                 break
     return Evaluation(total.mean() if total.n_batches else None, time.perf_counter() - start, not stopped)
+
+
+def _own_scores(network: nn.Module, criterion: nn.Module, batch: Batch, device: torch.device) -> Scores:
+    if len(batch.labels) == 0:  # a last batch of fewer pictures than processes
+        return Scores(0.0, 0.0, 0.0, n_batches=0, n_pictures=0)
+    labels = torch.from_numpy(batch.labels)
+    outputs = class_scores(network, torch.from_numpy(batch.inputs).to(device))
+    loss = criterion(outputs, labels.to(device)).item()
+    return batch_scores(loss, outputs.cpu(), labels)
 
 
 def binarizes_for_test(

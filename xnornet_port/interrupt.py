@@ -13,7 +13,7 @@ NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 class StopRequest:
-    """Whether to stop, as a function; `exit_code` is a shell's for the signal that asked for it (130, 143)."""
+    """Whether to stop, as a function."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -23,7 +23,8 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        return 0 if self.signal is None else 128 + self.signal
+        """A shell's for the signal that asked to stop: 130, 143; also 143 where another process of the run was told."""
+        return 128 + (signal.SIGTERM if self.signal is None else self.signal)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from xnornet_port.binarization import Binarizer
 from xnornet_port.data import DataSource
 from xnornet_port.evaluate import evaluate
 from xnornet_port.options import Options
+from xnornet_port.parallel import Replicas
 from xnornet_port.report import Report
 from xnornet_port.train import EpochSoFar, GradientRule, TrainedBatch, TrainedEpoch, train_epoch
 
@@ -26,13 +27,15 @@ __all__ = ["Training", "test_pass", "train_pass"]
 class Training:
     """What an epoch needs beside the data."""
 
-    network: nn.Module
+    network: nn.Module  # the one that is tested and saved
+    replicated: nn.Module  # the same for training passes, where several processes train together
     criterion: nn.Module
     optimizer: SGD | Adam
     gradient_rule: GradientRule
     binarizer: Binarizer | None  # with -binaryWeight
     dropout_stream: Generator
     device: torch.device
+    replicas: Replicas
 
 
 def train_pass(
@@ -58,7 +61,7 @@ def train_pass(
     rate = training.optimizer.param_groups[0]["lr"]
     with report.progress(f"epoch {epoch}: training", options.epoch_size):
         return train_epoch(
-            training.network,
+            training.replicated,
             training.criterion,
             training.optimizer,
             data.train_batches(options.epoch_size, options.batch_size, first=so_far.total.n_batches),
@@ -66,6 +69,7 @@ def train_pass(
             training.binarizer,
             training.gradient_rule,
             training.device,
+            training.replicas,
             so_far,
             on_batch,
             should_stop,
@@ -77,6 +81,7 @@ def test_pass(
     network: nn.Module,
     binarizer: Binarizer | None,
     device: torch.device,
+    replicas: Replicas,
     data: DataSource,
     epoch: int,
     report: Report,
@@ -92,6 +97,7 @@ def test_pass(
             data.test_batches(options.batch_size, options.test_all),
             binarizer,
             device,
+            replicas,
             partial(report.tested_batch, epoch, data.n_test),
             should_stop,
         )

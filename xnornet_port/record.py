@@ -28,6 +28,7 @@ MAY_CHANGE = (
     "data",
     "cache",
     "GPU",
+    "nGPU",
     "device",
     "nEpochs",
     "checkpointEvery",
@@ -37,17 +38,17 @@ MAY_CHANGE = (
 )
 
 
-def write_record(folder: Path, options: Options, device: torch.device) -> None:
+def write_record(folder: Path, options: Options, device: torch.device, n_processes: int) -> None:
     """What is run, with what, so that it can be run again. OSError where the folder cannot be written to."""
-    _write(folder, {"options": options.as_table(), **_circumstances(device)})
+    _write(folder, {"options": options.as_table(), **_circumstances(device, n_processes)})
 
 
-def add_resumption(folder: Path, options: Options, device: torch.device) -> list[str]:
+def add_resumption(folder: Path, options: Options, device: torch.device, n_processes: int) -> list[str]:
     """Add when and on what the run goes on; returns what differs from before and may change the last bits of sums."""
     record = _read(folder)
-    now = _circumstances(device)
+    now = _circumstances(device, n_processes)
     before = [record, *record.get("resumed", [])][-1]
-    places = [("device",), *(("versions", name) for name in now["versions"]), ("machine", "threads")]
+    places = [("device",), ("processes",), *(("versions", name) for name in now["versions"]), ("machine", "threads")]
     found = [(_at(before, place), _at(now, place), place[-1]) for place in places]
     record["options"] = {name: value for name, value in options.as_table().items() if name != "resume"}
     record["resumed"] = [*record.get("resumed", []), now]
@@ -79,7 +80,7 @@ def resumed_options(folder: str, argv: Sequence[str]) -> Options:
     return replace(recorded, **changes)
 
 
-def _circumstances(device: torch.device) -> dict[str, Any]:
+def _circumstances(device: torch.device, n_processes: int) -> dict[str, Any]:
     import numpy as np
     import torch
 
@@ -89,6 +90,7 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
         "command": sys.argv,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "device": str(device),
+        "processes": n_processes,
         "machine": describe_machine(device),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ from lua_compat.module_text import module_text
 from lua_compat.nn import from_torch, set_generator
 from xnornet_port import unreadable
 from xnornet_port.answers import criterion_of
+from xnornet_port.batch_part_draws import BatchPartGenerator
 from xnornet_port.binarization import Binarizer
 from xnornet_port.checkpoint import latest_epoch, load_optimizer_state, model_path, what_is_saved
 from xnornet_port.data import DataSource, open_data
@@ -25,6 +28,7 @@ from xnornet_port.metadata import check_data_folder
 from xnornet_port.model import build_model, check_classes, check_input, load_model, load_parameters
 from xnornet_port.options import Options
 from xnornet_port.packed_testing import packed_for_test
+from xnornet_port.parallel import Place, Replicas, join
 from xnornet_port.passes import Training, test_pass
 from xnornet_port.record import add_resumption, write_record
 from xnornet_port.report import Report
@@ -36,49 +40,67 @@ from xnornet_port.training import prepare_training, train
 __all__ = ["run"]
 
 
-def run(options: Options, report: Report) -> int:
+def run(options: Options, report: Report, place: Place | None = None) -> int:
     """Do what the options say; returns the exit code (0, 130 after Ctrl-C, 143 after SIGTERM).
 
-    User errors raise XnorNetError.
+    `place`: which of several processes this is, where they train together. User errors raise XnorNetError.
     """
     # before the seconds it takes to draw a large network
     check_data_folder(options.data, ["val"] if options.test_only else ["train", "val"])
-    device = choose_device(options.device, options.gpu)
+    device = choose_device(options.device, options.gpu + (place.local_rank if place else 0))
     use_full_precision()
+    with join(place, device) as replicas:
+        if not options.test_only and options.batch_size < replicas.size:
+            raise XnorNetError(f"-batchSize {options.batch_size} is fewer pictures than processes ({replicas.size})")
+        # each process has made the name of the run's folder, with the time it started
+        return _run(replace(options, save=replicas.firsts_text(options.save)), device, replicas, report)
+
+
+def _run(options: Options, device: torch.device, replicas: Replicas, report: Report) -> int:
     folder = Path(options.save)
     stored = read_newest_state(folder, report.warn) if options.resume != "none" else None
     network = _make_network(options, stored is not None, report).to(device)
     check_input(network, options.crop_size, options.n_classes)
     dropout_stream = Generator(options.manual_seed)
+    if replicas.size > 1:
+        part = replicas.part(options.batch_size)
+        dropout_stream = BatchPartGenerator(options.manual_seed, options.batch_size, part)
     set_generator(network, dropout_stream)
-    _describe(network, options, device, report)
-    _make_folder(folder)
-    with (
-        folder_lock(folder),
-        _open_data(options, report) as data,
-        convolution_sums(network, device),
-        stop_on_signals(report.warn) as should_stop,  # from here on there are batches to stop after
-    ):
+    _describe(network, options, device, replicas, report)
+    with ExitStack() as stack:
+        if replicas.is_first:
+            _make_folder(folder)
+            stack.enter_context(folder_lock(folder))
+        with replicas.first_alone():  # it makes the caches
+            data = stack.enter_context(_open_data(options, replicas, report))
+        stack.enter_context(convolution_sums(network, device))
+        # from here on there are batches to stop after
+        should_stop = stack.enter_context(stop_on_signals(report.warn))
         data.n_test_batches(options.batch_size, options.test_all)  # refuses before hours of training
-        _record(folder, options, data.classes, device, report)
+        if replicas.is_first:
+            _record(folder, options, data.classes, device, replicas.size, report)
         if options.test_only:
-            report.open_logs(folder)
-            return _test_only(options, network, device, data, report, should_stop)
-        training = prepare_training(options, network, dropout_stream, device, report)
+            if replicas.is_first:
+                report.open_logs(folder)
+            return _test_only(options, network, device, replicas, data, report, should_stop)
+        training = prepare_training(options, network, dropout_stream, device, replicas, report)
         start = _start(options, training, data, stored, report)
-        report.open_logs(folder, append=stored is not None)
+        if replicas.is_first:
+            report.open_logs(folder, append=stored is not None)
         keeper = StateKeeper(folder, options.checkpoint_every, training, data, report.warn)
         return train(options, training, data, start, keeper, report, should_stop)
 
 
-def _record(folder: Path, options: Options, classes: list[str], device: torch.device, report: Report) -> None:
+def _record(
+    folder: Path, options: Options, classes: list[str], device: torch.device, n_processes: int, report: Report
+) -> None:
     """Write classes.t7 and options.json, start TensorBoard's file."""
     write_classes(str(folder / "classes.t7"), classes)
     if options.resume == "none":
-        write_record(folder, options, device)
+        write_record(folder, options, device, n_processes)
     else:
         drop_unfinished_files(folder)
-        changed = add_resumption(folder, options, device)
+        changed = add_resumption(folder, options, device, n_processes)
         if changed:
             report.warn(f"Not the same to the last bit any more: {'; '.join(changed)}")
     if options.tensorboard:
@@ -160,7 +182,9 @@ def _network_file(options: Options) -> str:
     return str(model_path(Path(options.save), last))
 
 
-def _describe(network: nn.Module, options: Options, device: torch.device, report: Report) -> None:
+def _describe(network: nn.Module, options: Options, device: torch.device, replicas: Replicas, report: Report) -> None:
+    if replicas.size > 1:
+        report.say("converting module to nn.DataParallelTable")
     report.say("=> Model")
     report.block(module_text(from_torch(network)))
     report.say("=> Criterion")
@@ -168,11 +192,7 @@ def _describe(network: nn.Module, options: Options, device: torch.device, report
     report.say("==> Converting model to CUDA")
     report.block(table_text(options.as_table()))
     report.say(f"Saving everything to: {options.save}")
-    report.say(f"Running on: {device}")
-    if options.n_gpu > 1:
-        report.warn(
-            f"-nGPU {options.n_gpu}: this version trains on one device; batch normalisation sees the whole batch"
-        )
+    report.say(f"Running on: {device}" + (f", {replicas.size} processes" if replicas.size > 1 else ""))
 
 
 def _make_folder(folder: Path) -> Path:
@@ -183,7 +203,7 @@ def _make_folder(folder: Path) -> Path:
     return folder
 
 
-def _open_data(options: Options, report: Report) -> DataSource:
+def _open_data(options: Options, replicas: Replicas, report: Report) -> DataSource:
     return open_data(
         data=options.data,
         cache=options.cache,
@@ -200,6 +220,7 @@ def _open_data(options: Options, report: Report) -> DataSource:
         unreadable_file=Path(options.save) / unreadable.FILE_NAME,
         warn=report.warn,
         allow_outside=options.allow_outside,
+        part=replicas.part if replicas.size > 1 else None,
     )
 
 
@@ -207,6 +228,7 @@ def _test_only(
     options: Options,
     network: nn.Module,
     device: torch.device,
+    replicas: Replicas,
     data: DataSource,
     report: Report,
     should_stop: StopRequest,
@@ -216,5 +238,5 @@ def _test_only(
         network = packed_for_test(network, device, options.binary_weight, report.say)
     elif binarizes_for_test(network, options.binary_weight, options.latent_weights, report.warn):
         binarizer = Binarizer(network)
-    finished = test_pass(options, network, binarizer, device, data, options.epoch_number, report, should_stop)
+    finished = test_pass(options, network, binarizer, device, replicas, data, options.epoch_number, report, should_stop)
     return 0 if finished else should_stop.exit_code

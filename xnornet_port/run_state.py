@@ -52,14 +52,17 @@ class StateKeeper:
         self._warn = warn
 
     def after_batch(self, moment: Moment) -> None:
-        """Keep the state where one is due."""
+        """Keep the state where one is due. All processes of a run call this, and `keep`, at the same places."""
         if self._every and moment.so_far.total.n_batches % self._every == 0:
             self.keep(moment)
 
     def keep(self, moment: Moment) -> bool:
         """Write the state. Where that fails (a full disk) a line says so, False is returned and the run goes on."""
+        dropout_streams = self._training.replicas.gather(self._training.dropout_stream.state)
+        if not self._training.replicas.is_first:
+            return True
         try:
-            tensors, facts = _capture(moment, self._training, self._data, self._folder)
+            tensors, facts = _capture(moment, self._training, dropout_streams, self._data, self._folder)
             write_state(self._folder, moment.epoch, moment.so_far.total.n_batches, tensors, facts)
         except OSError as error:
             self._warn(
@@ -86,9 +89,12 @@ def restore(stored: StoredState, training: Training, data: DataSource, folder: P
     except RuntimeError as error:
         raise XnorNetError(f"{stored.path}: is of another network ({str(error).splitlines()[0]})") from error
     _restore_optimizer(stored, training)
-    training.dropout_stream.state = tensors["stream.dropout"].numpy().tobytes()
+    replicas = training.replicas
+    # those of all processes are at one place, but where a module draws by the pictures' values (RReLU)
+    dropout_streams = _numbered(tensors, "stream.dropout.")
+    training.dropout_stream.state = dropout_streams[replicas.rank % len(dropout_streams)].numpy().tobytes()
     data.streams = [stream.numpy().tobytes() for stream in _numbered(tensors, "stream.data.")]
-    for name in LOGS:
+    for name in LOGS if replicas.is_first else ():
         with replace_file(folder / name) as file:
             file.write(facts["logs"].get(name, "").encode())
     before = [tensor.to(training.device) for tensor in _numbered(tensors, "before.")]
@@ -97,7 +103,7 @@ def restore(stored: StoredState, training: Training, data: DataSource, folder: P
 
 
 def _capture(
-    moment: Moment, training: Training, data: DataSource, folder: Path
+    moment: Moment, training: Training, dropout_streams: list[bytes], data: DataSource, folder: Path
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     optimizer = training.optimizer
     parameters = optimizer.param_groups[0]["params"]
@@ -107,7 +113,8 @@ def _capture(
             tensors[f"optimizer.{number}.{name}"] = tensor
     for number, tensor in enumerate(moment.before_last_update or []):
         tensors[f"before.{number}"] = tensor
-    tensors["stream.dropout"] = _as_tensor(training.dropout_stream.state)
+    for number, stream in enumerate(dropout_streams):
+        tensors[f"stream.dropout.{number}"] = _as_tensor(stream)
     for number, stream in enumerate(data.streams):
         tensors[f"stream.data.{number}"] = _as_tensor(stream)
     facts = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +16,7 @@ from xnornet_port.answers import class_scores
 from xnornet_port.batches import Batch
 from xnornet_port.binarization import Binarizer
 from xnornet_port.metrics import Scores, ScoreSum, batch_scores
+from xnornet_port.parallel import ALONE, Replicas
 
 __all__ = ["EpochSoFar", "GradientRule", "TrainedBatch", "TrainedEpoch", "train_batch", "train_epoch"]
 
@@ -68,6 +70,7 @@ def train_epoch(
     binarizer: Binarizer | None,
     gradient_rule: GradientRule,
     device: torch.device,
+    replicas: Replicas,
     so_far: EpochSoFar,
     on_batch: Callable[[TrainedBatch], None],
     should_stop: Callable[[], bool],
@@ -96,13 +99,15 @@ def train_epoch(
             torch.from_numpy(batch.labels),
             binarizer,
             gradient_rule,
+            replicas,
+            batch.n_others,
         )
         total.add(scores)
         now = time.perf_counter()
         so_far.seconds = now - epoch_start
         on_batch(TrainedBatch(number, scores, total.mean(), compute_start - batch_start, now - compute_start))
         batch_start = time.perf_counter()
-        if should_stop():
+        if replicas.any(should_stop()):
             break
     finished = total.n_batches == n_batches
     return TrainedEpoch(
@@ -121,31 +126,29 @@ def train_batch(
     labels: torch.Tensor,
     binarizer: Binarizer | None,
     gradient_rule: GradientRule,
+    replicas: Replicas = ALONE,
+    n_others: int = 0,
 ) -> Scores:
     """Forward, backward and one update; inputs (N, 3, H, W) on the network's device, labels (N) from 1 on the CPU.
+
+    With replicas this is one part of a batch of N + n_others pictures, and the scores are those of the whole.
 
     With a binarizer the weights should be mean-centred and clamped already.
     """
     optimizer.zero_grad()
-    if binarizer is None:
-        loss, outputs = _forward_backward(network, criterion, inputs, labels)
-    else:
-        with binarizer.binary_weights():
-            loss, outputs = _forward_backward(network, criterion, inputs, labels)
+    with nullcontext() if binarizer is None else binarizer.binary_weights():
+        outputs = class_scores(network, inputs)
+        loss = criterion(outputs, labels.to(inputs.device))
+        replicas.backward(loss, replicas.loss_weight(len(labels), n_others))
+    if binarizer is not None:
         _scale_gradients(network, binarizer, gradient_rule)
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss}: training stopped before this update (a smaller -LR may help)")
+    scores = replicas.combine(batch_scores(loss.item(), outputs.detach().cpu(), labels))
+    if not math.isfinite(scores.loss):
+        raise FloatingPointError(
+            f"the loss is {scores.loss}: training stopped before this update (a smaller -LR may help)"
+        )
     optimizer.step()
-    return batch_scores(loss, outputs, labels)
-
-
-def _forward_backward(
-    network: nn.Module, criterion: nn.Module, inputs: torch.Tensor, labels: torch.Tensor
-) -> tuple[float, torch.Tensor]:
-    outputs = class_scores(network, inputs)
-    loss = criterion(outputs, labels.to(inputs.device))
-    loss.backward()
-    return loss.item(), outputs.detach().cpu()
+    return scores
 
 
 def _scale_gradients(network: nn.Module, binarizer: Binarizer, rule: GradientRule) -> None:

@@ -18,6 +18,7 @@ from xnornet_port.errors import XnorNetError
 from xnornet_port.interrupt import StopRequest
 from xnornet_port.model import uses_binary_inputs
 from xnornet_port.options import Options
+from xnornet_port.parallel import Replicas
 from xnornet_port.passes import Training, test_pass, train_pass
 from xnornet_port.report import Report
 from xnornet_port.run_state import Moment, StateKeeper
@@ -35,7 +36,12 @@ OPTIMIZERS: dict[str, tuple[type[SGD] | type[Adam], GradientRule]] = {
 
 
 def prepare_training(
-    options: Options, network: nn.Module, dropout_stream: Generator, device: torch.device, report: Report
+    options: Options,
+    network: nn.Module,
+    dropout_stream: Generator,
+    device: torch.device,
+    replicas: Replicas,
+    report: Report,
 ) -> Training:
     """Optimiser and binarizer as the options say; a line for each option that does not do what one may expect."""
     optimizer_class, gradient_rule = OPTIMIZERS[options.optim_type]
@@ -56,7 +62,10 @@ def prepare_training(
         report.warn("This network has binary inputs; without -binaryWeight its weights are trained real-valued")
     binarizer = Binarizer(network) if options.binary_weight else None
     criterion = criterion_of(network).to(device)
-    return Training(network, criterion, optimizer, gradient_rule, binarizer, dropout_stream, device)
+    replicated = replicas.replicate(network)
+    return Training(
+        network, replicated, criterion, optimizer, gradient_rule, binarizer, dropout_stream, device, replicas
+    )
 
 
 def train(
@@ -93,8 +102,17 @@ def _epochs(
     while moment.epoch < options.epoch_number + options.n_epochs:
         if not moment.is_trained and not _train_epoch(options, training, data, moment, keeper, report, should_stop):
             return _stopped(options, keeper, moment, report, should_stop)
+        training.replicas.take_the_firsts_statistics(training.network)
         tested = test_pass(
-            options, training.network, training.binarizer, training.device, data, moment.epoch, report, should_stop
+            options,
+            training.network,
+            training.binarizer,
+            training.device,
+            training.replicas,
+            data,
+            moment.epoch,
+            report,
+            should_stop,
         )
         if not tested:  # the state from before the test is kept already
             return _stopped(options, None, moment, report, should_stop)
@@ -102,7 +120,7 @@ def _epochs(
             _put_back(training.network, moment.before_last_update)
         moment = Moment(moment.epoch + 1)
         keeper.keep(moment)
-        if should_stop():
+        if training.replicas.any(should_stop()):
             return _stopped(options, None, moment, report, should_stop)
     return 0
 
@@ -131,12 +149,14 @@ def _train_epoch(
     except FloatingPointError as error:
         raise FloatingPointError(f"epoch {epoch}: {error}") from error
     except XnorNetError:  # of the data: what is trained is whole
-        keeper.keep(moment)
+        if training.replicas.size == 1:  # else the others are in the middle of the next batch
+            keeper.keep(moment)
         raise
     if not trained.finished or trained.mean is None:
         return False
     report.train_summary(epoch, trained.seconds, trained.mean)
-    save_epoch(folder, epoch, training.network, training.optimizer)
+    if training.replicas.is_first:
+        save_epoch(folder, epoch, training.network, training.optimizer)
     moment.is_trained = True
     moment.before_last_update = trained.before_last_update
     keeper.keep(moment)

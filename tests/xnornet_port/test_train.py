@@ -11,6 +11,7 @@ from lua_compat.nn import ClassNLLCriterion, LogSoftMax, View
 from lua_compat.optim import SGD
 from xnornet_port.batches import Batch
 from xnornet_port.binarization import Binarizer
+from xnornet_port.parallel import ALONE
 from xnornet_port.train import EpochSoFar, GradientRule, TrainedBatch, TrainedEpoch, train_batch, train_epoch
 from xnornet_port.training import OPTIMIZERS
 
@@ -76,7 +77,7 @@ def test_the_update_goes_to_the_latent_weights() -> None:
 def epoch(net: nn.Module, batches: list[Batch], stop_after: int = 99, binary: bool = True) -> TrainedEpoch:
     seen: list[TrainedBatch] = []
     return train_epoch(net, ClassNLLCriterion(), SGD(net.parameters(), lr=0.1), batches, len(batches),
-                       Binarizer(net) if binary else None, PLAIN, torch.device("cpu"), EpochSoFar(), seen.append,
+                       Binarizer(net) if binary else None, PLAIN, torch.device("cpu"), ALONE, EpochSoFar(), seen.append,
                        lambda: len(seen) >= stop_after)  # fmt: skip
 
 
