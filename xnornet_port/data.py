@@ -78,9 +78,7 @@ class DataSource:
     read; the mean colour stands in for them. Batches are parts of whole ones where several processes train together.
     """
 
-    def __init__(
-        self, loader: Loader, maker: BatchMaker, unreadable: UnreadableList, part: Part | None = None
-    ) -> None:
+    def __init__(self, loader: Loader, maker: BatchMaker, unreadable: UnreadableList, part: Part | None = None) -> None:
         self.classes = list(loader.train.classes)
         self.n_test = len(loader.test)
         self.unreadable = unreadable
