@@ -103,7 +103,11 @@ def can_import(name: str) -> bool:
 def test_every_difference_and_fault_names_a_test_that_exists(page: str, least: int) -> None:
     """Each row of the page ends in `tests/...::name`, and that function is there."""
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
-    rows = [line for line in text.splitlines() if line.startswith("|") and not re.match(r"\|\s*(#|-|what (is|happens))", line)]
+    rows = [
+        line
+        for line in text.splitlines()
+        if line.startswith("|") and not re.match(r"\|\s*(#|-|what (is|happens))", line)
+    ]
     assert len(rows) > least
     for row in rows:
         tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
