@@ -256,9 +256,13 @@ def store(picture: Picture, destination: Path, shrinker: Shrinker) -> str | Imag
         stored, is_shrunk = shrinker.file_bytes(picture.read(), target.name)
     except ImageError as error:
         return error
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(target, sync=False) as file:
-        file.write(stored)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replace_file(target, sync=False) as file:
+            file.write(stored)
+    except OSError as problem:
+        why = problem.strerror or str(problem)
+        raise XnorNetError(f"{target}: cannot be written ({why}); the same command goes on from here") from problem
     return "shrunk" if is_shrunk else "copied"
 
 
@@ -275,8 +279,8 @@ def conclude(tallies: dict[str, Tally], destination: Path, say: Callable[[str], 
     is_complete = True
     for part, tally in tallies.items():
         say(
-            f"{destination / part}: {tally.there:,} pictures in {len(tally.classes):,} classes "
-            f"({tally.outcomes['shrunk']:,} shrunk, {tally.outcomes['copied']:,} copied, "
+            f"{destination / part}: {tally.there:,} pictures in {len(tally.classes):,} "
+            f"class{'es' * (len(tally.classes) != 1)} ({tally.outcomes['shrunk']:,} shrunk, {tally.outcomes['copied']:,} copied, "
             f"{tally.outcomes['skipped']:,} there before)"
         )
         for fault in tally.faults:

@@ -1,5 +1,6 @@
 """prepare on small files of ImageNet's structure: a tar of class tars, a tar of pictures, a development kit."""
 
+import errno
 import gzip
 import io
 import json
@@ -169,7 +170,7 @@ def test_oddities_of_imagenet(source: Path, tmp_path: Path, capsys: pytest.Captu
     assert go(source, tmp_path / "out", "--only", "train") == 3
     captured = capsys.readouterr()
     assert "left out: n01440764_4.JPEG: not a readable picture" in captured.err
-    assert "train: 4 pictures in 1 classes" in captured.out
+    assert "train: 4 pictures in 1 class " in captured.out
     folder = tmp_path / "out" / "train" / "n01440764"
     opened = [Image.open(io.BytesIO((folder / f"n01440764_{n}.JPEG").read_bytes())) for n in (1, 2, 3, 5)]
     assert [(p.format, p.mode, p.size) for p in opened] == [
@@ -316,3 +317,16 @@ def test_a_compressed_tar_of_pictures_is_refused(
     val.write_bytes(gzip.compress(val.read_bytes()))
     assert go(source, tmp_path / "out", "--only", "val") == 1
     assert "uncompress it first" in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_in_one_line(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, sync: bool) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(prepare, "replace_file", full)
+    assert go(source, tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert ".JPEG: cannot be written (No space left on device); the same command goes on from here" in error

@@ -181,3 +181,11 @@ def test_a_packed_network_is_refused(golden: Path, tmp_path: Path, capsys: pytes
     XnorModel.from_model(model, "reference").save(tmp_path / "tiny.xnor.safetensors")
     assert main(["summary", str(tmp_path / "tiny.xnor.safetensors")]) == 1
     assert "packed already; give the .t7 file that it was made of" in capsys.readouterr().err
+
+
+def test_a_filter_as_large_as_its_input_is_measured() -> None:
+    layers = [nn.Conv2d(3, 4, 3), BinActiveZ(), nn.Conv2d(4, 2, 6), nn.Conv2d(2, 2, 1)]
+    layer = profile_network(nn.Sequential(*layers), True, 8)[2]
+    assert layer.weight_shape is not None
+    assert layer.weight_shape[1:] == layer.input_shape == (4, 6, 6)
+    assert measure(layer, 2, backend="reference").float_seconds > 0
