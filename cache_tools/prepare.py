@@ -48,6 +48,8 @@ COMPLETE = {"train": 1_281_167, "val": 50_000}
 """Pictures of ILSVRC2012, in 1000 classes each."""
 TAR_NAMES = {"train": ("ILSVRC2012_img_train.tar", "train"), "val": ("ILSVRC2012_img_val.tar", "val")}
 DEVKIT_NAMES = ("ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12.tar", "ILSVRC2012_devkit_t12")
+OUTCOMES = {"shrunk": "shrunk", "copied": "copied", "skipped": "there before"}
+"""What becomes of a picture, and the words for it."""
 RECORD = "prepare.json"
 LARGEST_PICTURE = 64 << 20  # bytes; ImageNet's largest has 15 MB
 SAMPLE = 24  # pictures of each part that are shrunk to tell the space needed
@@ -59,7 +61,7 @@ LINE_EVERY = 50_000  # pictures, where there is no progress bar
 class Tally:
     """What became of the pictures of one part; threads add to it one at a time."""
 
-    outcomes: Counter[str] = field(default_factory=Counter)  # "copied", "shrunk", "skipped"
+    outcomes: Counter[str] = field(default_factory=Counter)  # of OUTCOMES
     faults: list[str] = field(default_factory=list)
     classes: set[str] = field(default_factory=set)
 
@@ -278,11 +280,9 @@ def conclude(tallies: dict[str, Tally], destination: Path, say: Callable[[str], 
     """Say what is in DEST, and what of ImageNet is not; 0 where it is all there."""
     is_complete = True
     for part, tally in tallies.items():
-        say(
-            f"{destination / part}: {tally.there:,} pictures in {len(tally.classes):,} "
-            f"class{'es' * (len(tally.classes) != 1)} ({tally.outcomes['shrunk']:,} shrunk, {tally.outcomes['copied']:,} copied, "
-            f"{tally.outcomes['skipped']:,} there before)"
-        )
+        n_classes = f"{len(tally.classes):,} class{'es' * (len(tally.classes) != 1)}"
+        how = ", ".join(f"{tally.outcomes[outcome]:,} {words}" for outcome, words in OUTCOMES.items())
+        say(f"{destination / part}: {tally.there:,} pictures in {n_classes} ({how})")
         for fault in tally.faults:
             print(f"  left out: {fault}", file=sys.stderr)
         if tally.there != COMPLETE[part] or len(tally.classes) != 1000:

@@ -34,7 +34,7 @@ def test_imagemagick_has_the_same_sizes_and_nearly_the_same_pixels(golden: Path)
         pytest.skip("ImageMagick is not installed")
     magick, pillow = open_shrinker("imagemagick", 200), open_shrinker("pillow", 200)
     assert open_shrinker("auto", 200).name == magick.name
-    for path in [*sorted((golden / "imagenet" / "val").glob("*/*"))[:6], golden / "odd_images" / "cmyk.JPEG"]:
+    for path in [*sorted((golden / "imagenet" / "val").glob("*/*"))[:3], golden / "odd_images" / "cmyk.JPEG"]:
         data = path.read_bytes()
         pictures = [Image.open(io.BytesIO(s.file_bytes(data, path.name)[0])) for s in (magick, pillow)]
         assert pictures[0].size == pictures[1].size
