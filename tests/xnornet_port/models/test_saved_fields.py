@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import lua_compat
-from lua_compat.generator import Generator
 from lua_compat.nn import from_torch
 from lua_compat.values import LuaTable, TorchObject
 from xnornet_port.models import NETWORKS, NetworkSettings
@@ -44,7 +43,6 @@ def fields(golden: Path) -> dict[str, set[str]]:
 )
 def test_no_field_is_missing(fields: dict[str, set[str]], net_type: str, shortcut_type: str) -> None:
     network = thinned(NETWORKS[net_type].build(NetworkSettings(5, shortcut_type=shortcut_type)), 5)
-    NETWORKS[net_type].initialize(network, Generator(2))
     for module in objects(from_torch(network)):
         wanted = fields[RELATIVES.get(module.typename, module.typename)]
         if net_type == "resnet" and module.typename == "cudnn.SpatialConvolution":
