@@ -15,6 +15,8 @@ __all__ = ["Series", "histogram", "line_chart", "nice_ticks"]
 WIDTH, HEIGHT = 330, 220
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 36
 N_COLORS = 8
+MANY = 25
+"""Points of a line that would cover it, were they as large as others."""
 BAR_WIDTH, BAR_HEIGHT = 160, 76
 
 
@@ -58,6 +60,7 @@ def line_chart(x: Sequence[int], series: Sequence[Series], x_label: str, y_label
 
 def _line(x: Sequence[int], line: Series, place: _Place, steps: bool) -> list[str]:
     color = f"c{line.color % N_COLORS}"
+    radius = 2.5 if len(x) <= MANY else 1.2
     path, pen_is_down = [], False
     points = []
     for epoch, value in zip(x, line.values, strict=False):
@@ -71,7 +74,7 @@ def _line(x: Sequence[int], line: Series, place: _Place, steps: bool) -> list[st
             path.append(f"{'L' if pen_is_down else 'M'}{left:.1f},{top:.1f}")
         pen_is_down = True
         title = f"{escape(line.name)}, {epoch}: {value:.5g}"
-        points.append(f"<circle class={color} cx={left:.1f} cy={top:.1f} r=2.5><title>{title}</title></circle>")
+        points.append(f"<circle class={color} cx={left:.1f} cy={top:.1f} r={radius}><title>{title}</title></circle>")
     dashed = " stroke-dasharray='5 4'" if line.dashed else ""
     points = [] if steps else points
     return [f'<path class="line {color}"{dashed} d="{"".join(path)}" />', *points]
