@@ -49,8 +49,8 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code.
 
-    0 for success, 1 for a failure told in one line (`diff`: 2, for 1 says that files differ), 2 for wrong usage, 130
-    after Ctrl-C.
+    0 for success, 1 for a failure told in one line (`diff`: 2, for 1 says that files differ), 2 for wrong usage, 3 from
+    `prepare` where not all of ImageNet was there, 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
