@@ -100,11 +100,13 @@ def test_training_of_a_bwn_network_is_torch7s(run: Run, name: str) -> None:
 
 
 def same_statistics(ours: list[np.ndarray], theirs: list[LuaTable], name: str, place: str) -> None:
-    """Size, sum of absolute values, norm (within 1e-4) and first values (1e-3) of each parameter.
+    """Size, sum of absolute values, norm (within 1e-4) and first values (1e-3, with adam 3e-3) of each parameter.
 
     Left out with adam: biases of convolutions in front of a batch normalisation. Their gradient is 0 but for rounding,
-    and adam's step is as long for noise as for a gradient.
+    and adam's step is as long for noise as for a gradient; so are single weights of a gradient near 0, which differ by
+    up to 1.03e-3 with another number of threads.
     """
+    tolerance = 3e-3 if name == "bwn_adam" else 1e-3
     for k, (a, b) in enumerate(zip(ours, theirs, strict=True), start=1):
         values = a.astype(np.float64)
         assert list(a.shape) == b["size"].to_list(), f"{place}, tensor {k}"
@@ -112,7 +114,7 @@ def same_statistics(ours: list[np.ndarray], theirs: list[LuaTable], name: str, p
             continue
         assert np.abs(values).sum() == pytest.approx(b["abs"], rel=1e-4), f"{place}, tensor {k}"
         assert np.sqrt((values**2).sum()) == pytest.approx(b["norm"], rel=1e-4), f"{place}, tensor {k}"
-        assert worst_difference(values.reshape(-1)[: len(b["first"])], b["first"]) < 1e-3, f"{place}, tensor {k}"
+        assert worst_difference(values.reshape(-1)[: len(b["first"])], b["first"]) < tolerance, f"{place}, tensor {k}"
 
 
 @pytest.mark.parametrize("name", BWN)
