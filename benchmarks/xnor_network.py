@@ -217,7 +217,7 @@ def require_equal(forms: dict[str, Form], x: torch.Tensor) -> None:
 def take_turns(
     forms: dict[str, Form], x: torch.Tensor, rounds: int, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
-    """Seconds of each form's calls. In a turn it is called once uncounted, so that it finds its own data in the caches."""
+    """Seconds of each form's calls. In a turn the first is not counted: then its own data are in the caches."""
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     calls = 3 if len(x) < 8 else 1
     for _ in range(rounds):

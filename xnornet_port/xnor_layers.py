@@ -78,7 +78,7 @@ class XnorConvolution(nn.Module):
         self.register_buffer("positive_from", thresholds.positive_from if thresholds else None)
         self.register_buffer("negative_to", thresholds.negative_to if thresholds else None)
         self.register_buffer("descending", thresholds.descending if thresholds else None)
-        self._current: tuple[object, PackedWeights] | None = None
+        self._current: tuple[object, PackedWeights, Thresholds | None] | None = None
 
     @property
     def out_channels(self) -> int:
@@ -95,27 +95,33 @@ class XnorConvolution(nn.Module):
 
     @property
     def thresholds(self) -> Thresholds | None:
-        if self.positive_from is None or self.negative_to is None or self.descending is None:
-            return None
-        return Thresholds(self.positive_from, self.negative_to, self.descending)
+        """The buffers as the kernels take them; None where the result is real."""
+        return self._prepared()[1]
 
     @property
     def packed(self) -> PackedWeights:
-        """The buffers as the kernels take them: one object until a buffer changes, so that they prepare it once."""
-        buffers = [buffer for buffer in (self.signs, self.nonzero, self.alpha, self.bias) if buffer is not None]
-        state = tuple((buffer.data_ptr(), buffer._version) for buffer in buffers)
+        """The buffers as the kernels take them."""
+        return self._prepared()[0]
+
+    def _prepared(self) -> tuple[PackedWeights, Thresholds | None]:
+        """The same two objects until a buffer changes, for backends keep with them what they make of them."""
+        state = tuple([(b.data_ptr(), b._version) for b in self._buffers.values() if b is not None])
         if self._current is None or self._current[0] != state:
-            self._current = (state, PackedWeights(self.signs, self.nonzero, self.alpha, self.bias, self.in_channels))
-        return self._current[1]
+            thresholds = None
+            if self.positive_from is not None and self.negative_to is not None and self.descending is not None:
+                thresholds = Thresholds(self.positive_from, self.negative_to, self.descending)
+            packed = PackedWeights(self.signs, self.nonzero, self.alpha, self.bias, self.in_channels)
+            self._current = (state, packed, thresholds)
+        return self._current[1:]
 
     def forward(self, x: torch.Tensor | PackedInput) -> torch.Tensor | PackedInput:
         if self.alpha.dtype != torch.float32:
             raise XnorNetError(f"{self.place}: packed layers compute in float32, not {self.alpha.dtype}")
-        thresholds, geometry = self.thresholds, self.geometry
+        (packed, thresholds), geometry = self._prepared(), self.geometry
         sizes = (geometry.stride, geometry.padding, geometry.dilation)
         if thresholds is None:
-            return xnor_conv2d(x, self.packed, *sizes, backend=self.backend)
-        return xnor_sign(x, self.packed, thresholds, *sizes, pooling=self.pooling, backend=self.backend)
+            return xnor_conv2d(x, packed, *sizes, backend=self.backend)
+        return xnor_sign(x, packed, thresholds, *sizes, pooling=self.pooling, backend=self.backend)
 
     def unpacked(self) -> torch.Tensor:
         """sign(W) as float32 (O, I, kH, kW)."""
