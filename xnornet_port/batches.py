@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from lua_compat.image import ScalingMemory
 from xnornet_port.dataset import Dataset
 from xnornet_port.errors import XnorNetError
 from xnornet_port.preprocessing import Preprocessing, Workspace, evaluation_sample, train_sample
+
+if TYPE_CHECKING:
+    import torch  # workers need no PyTorch
 
 __all__ = ["Batch", "BatchRequest", "Fault", "Loader"]
 
@@ -44,13 +47,13 @@ class BatchRequest(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """inputs: float32 (N, 3, crop, crop). labels: int64 (N,), class numbers from 1.
+    """inputs: float32 (N, 3, crop, crop), an array or already a tensor on the device. labels: int64 (N,), from 1.
 
     faults: the unreadable ones among its pictures. seconds: time it took to load. stream: the state after this batch of
     the random stream it was drawn from (see `Generator.state`).
     """
 
-    inputs: npt.NDArray[np.float32]
+    inputs: "npt.NDArray[np.float32] | torch.Tensor"
     labels: npt.NDArray[np.int64]
     faults: tuple[Fault, ...]
     seconds: float

@@ -5,14 +5,18 @@ with open_data(...) as data:
         batch.inputs, batch.labels
 """
 
+import contextlib
 import time
+from collections import abc
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from lua_compat import Generator
+from xnornet_port.ahead import made_ahead
 from xnornet_port.batches import Batch, BatchRequest, Loader
 from xnornet_port.donkeys import PICTURE_SECONDS, DonkeyPool
 from xnornet_port.errors import XnorNetError
@@ -20,6 +24,9 @@ from xnornet_port.metadata import MEAN_STD_SAMPLES, open_metadata
 from xnornet_port.preprocessing import Preprocessing
 from xnornet_port.progress import Progress, no_progress
 from xnornet_port.unreadable import UnreadableList
+
+if TYPE_CHECKING:
+    from xnornet_port.transfer import Mover
 
 __all__ = ["DataSource", "open_data"]
 
@@ -78,7 +85,14 @@ class DataSource:
     read; the mean colour stands in for them. Batches are parts of whole ones where several processes train together.
     """
 
-    def __init__(self, loader: Loader, maker: BatchMaker, unreadable: UnreadableList, part: Part | None = None) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        maker: BatchMaker,
+        unreadable: UnreadableList,
+        part: Part | None = None,
+        mover: "Mover | None" = None,
+    ) -> None:
         self.classes = list(loader.train.classes)
         self.n_test = len(loader.test)
         self.unreadable = unreadable
@@ -86,6 +100,7 @@ class DataSource:
         self._settings = loader.settings
         self._maker = maker
         self._part = part
+        self._mover = mover
         self._streams = maker.streams
 
     def train_batches(self, n_batches: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
@@ -144,12 +159,27 @@ class DataSource:
         yield repr(self._settings).encode()
 
     def _noting_faults(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            for fault in batch.faults:
-                self.unreadable.add(fault)
-            self._streams = self._maker.streams
-            yield batch
+        is_finished = False
+        sent = made_ahead(self._sent(batches)) if self._mover else self._sent(batches)
+        try:
+            for receive, streams in sent:
+                batch = receive()
+                for fault in batch.faults:
+                    self.unreadable.add(fault)
+                self._streams = streams
+                yield batch
+            is_finished = True
+        finally:
+            sent.close()
+            if self._mover and not is_finished:  # what was fetched ahead counts as not drawn
+                with contextlib.suppress(XnorNetError, RuntimeError):  # the workers may have been closed before
+                    self._maker.streams = list(self._streams)
         self.unreadable.summarise()
+
+    def _sent(self, batches: Iterator[Batch]) -> abc.Generator[tuple[Callable[[], Batch], list[bytes]]]:
+        """Each batch, to be called for where it is needed, and the random streams after it."""
+        for batch in batches:
+            yield self._mover.send(batch) if self._mover else partial(_itself, batch), self._maker.streams
 
     def close(self) -> None:
         """End the data workers."""
@@ -181,6 +211,7 @@ def open_data(
     warn: Say | None = None,
     allow_outside: bool = False,
     part: Part | None = None,
+    mover: "Mover | None" = None,
 ) -> DataSource:
     """Everything data.lua does before training: open or make the caches, start the donkeys, count classes.
 
@@ -191,7 +222,8 @@ def open_data(
     unreadable_file: where unreadable pictures are listed. The original's console lines go to `say`, lines about
     unreadable pictures and lost workers to `warn` where it is given. allow_outside: caches may name pictures anywhere.
     part: tells (first from 0, end) of the pictures of a batch of n that are this process's, where several train
-    together; all of them draw from their streams as if they loaded the whole. Raises XnorNetError, in one line, for
+    together; all of them draw from their streams as if they loaded the whole. mover: what brings batches to a GPU, each
+    while the one before is in use. Raises XnorNetError, in one line, for
     data, caches and options that do not fit together.
     """
     if n_donkeys < 0:
@@ -209,7 +241,11 @@ def open_data(
         maker = DonkeyPool(loader, manual_seed, n_donkeys, picture_seconds, warn or say)
     say(f"nClasses: \t{n_classes}")
     say(f"nTest: \t{len(metadata.test)}")
-    return DataSource(loader, maker, UnreadableList(warn or say, unreadable_file), part)
+    return DataSource(loader, maker, UnreadableList(warn or say, unreadable_file), part, mover)
+
+
+def _itself(batch: Batch) -> Batch:
+    return batch
 
 
 def _require_positive(option: str, value: int) -> None:

@@ -63,7 +63,7 @@ def _own_scores(network: nn.Module, criterion: nn.Module, batch: Batch, device: 
     if len(batch.labels) == 0:  # a last batch of fewer pictures than processes
         return Scores(0.0, 0.0, 0.0, n_batches=0, n_pictures=0)
     labels = torch.from_numpy(batch.labels)
-    outputs = class_scores(network, torch.from_numpy(batch.inputs).to(device))
+    outputs = class_scores(network, torch.as_tensor(batch.inputs).to(device))
     loss = criterion(outputs, labels.to(device)).item()
     return batch_scores(loss, outputs.cpu(), labels)
 

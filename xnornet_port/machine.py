@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["describe_machine"]
+__all__ = ["describe_machine", "peak_memory"]
 
 PROCESSOR_FILE = Path("/proc/cpuinfo")
 
@@ -25,6 +25,15 @@ def describe_machine(device: torch.device) -> dict[str, str | int]:
         machine["gpu"] = torch.cuda.get_device_name(device)
         machine["cuda"] = str(torch.version.cuda)
     return machine
+
+
+def peak_memory(device: torch.device) -> str | None:
+    """A line about the most memory tensors took on a GPU since the last call; None for the CPU."""
+    if device.type != "cuda":
+        return None
+    most = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return f"Peak GPU memory: {most / 2**30:.2f} GiB"
 
 
 def _processor() -> str:

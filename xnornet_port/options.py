@@ -33,6 +33,7 @@ __all__ = [
 
 NET_TYPES = tuple(NETWORKS)
 OPTIM_TYPES = ("sgd", "adam", "adamax")
+PRECISIONS = ("float32", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda")
 BACKENDS = ("cudnn", "cunn", "ccn2", "nn", "xnor")
 
@@ -97,6 +98,8 @@ PORT_OPTIONS = (
     Row("checkpointEvery", 500, "batches between states to resume from; 0: at the ends of training and test only"),
     Row("pictureTimeout", 60, "seconds a picture may take a data worker before it counts as unreadable"),
     Row("allowOutside", False, "take pictures that a cache names outside of -data, too"),
+    Row("precision", "float32", "float32, or bf16 or fp16 for convolutions and products: no longer Torch7's numbers"),
+    Row("compile", False, "translate the network with torch.compile"),
     Row("testAll", False, "test the last, incomplete batch too (the original leaves it out)"),
     Row("latentWeights", False, "with -testOnly: test an XNOR network's real-valued weights, as the original"),
     Row("quiet", False, "print summaries and warnings only"),
@@ -129,7 +132,13 @@ WHOLE_NUMBERS = {
 }
 # Options that are any number from 0 on, and the bound they stay below.
 FRACTIONS = {"scalingFactor": math.inf, "LR": math.inf, "momentum": 1.0, "weightDecay": math.inf, "dropout": 1.0}
-CHOICES = {"shortcutType": SHORTCUT_TYPES, "optimType": OPTIM_TYPES, "device": DEVICES, "backend": BACKENDS}
+CHOICES = {
+    "shortcutType": SHORTCUT_TYPES,
+    "optimType": OPTIM_TYPES,
+    "device": DEVICES,
+    "backend": BACKENDS,
+    "precision": PRECISIONS,
+}
 FILES = ("retrain", "loadParams", "optimState")
 
 
@@ -172,6 +181,8 @@ class Options:
     checkpoint_every: int  # batches; 0: none within an epoch
     picture_timeout: int  # seconds
     allow_outside: bool
+    precision: str  # one of PRECISIONS
+    compile: bool
     test_all: bool
     latent_weights: bool
     quiet: bool
@@ -339,6 +350,8 @@ def _check_files(values: Mapping[str, OptionValue]) -> None:
 
 def _check_packed(values: Mapping[str, OptionValue]) -> None:
     """-backend xnor and packed files are for testing."""
+    if values["backend"] == "xnor" and values["precision"] != "float32":
+        raise XnorNetError(f"-precision {values['precision']}: not with -backend xnor, which computes with bits")
     is_xnor, retrain = values["backend"] == "xnor", str(values["retrain"])
     if is_xnor and not values["testOnly"]:
         raise XnorNetError("-backend xnor: packed kernels only test: add -testOnly (training needs real weights)")

@@ -18,6 +18,7 @@ from xnornet_port.answers import criterion_of
 from xnornet_port.batch_part_draws import BatchPartGenerator
 from xnornet_port.binarization import Binarizer
 from xnornet_port.checkpoint import latest_epoch, load_optimizer_state, model_path, what_is_saved
+from xnornet_port.compilation import compiled
 from xnornet_port.data import DataSource, open_data
 from xnornet_port.dataset_cache import write_classes
 from xnornet_port.errors import XnorNetError
@@ -30,12 +31,14 @@ from xnornet_port.options import Options
 from xnornet_port.packed_testing import packed_for_test
 from xnornet_port.parallel import Place, Replicas, join
 from xnornet_port.passes import Training, test_pass
+from xnornet_port.precision import arithmetic
 from xnornet_port.record import add_resumption, write_record
 from xnornet_port.report import Report
 from xnornet_port.run_state import Moment, StateKeeper, restore
 from xnornet_port.state_files import StoredState, drop_unfinished_files, read_newest_state
 from xnornet_port.summation import convolution_sums
 from xnornet_port.training import prepare_training, train
+from xnornet_port.transfer import CudaCopies, Mover
 
 __all__ = ["run"]
 
@@ -72,8 +75,11 @@ def _run(options: Options, device: torch.device, replicas: Replicas, report: Rep
             _make_folder(folder)
             stack.enter_context(folder_lock(folder))
         with replicas.first_alone():  # it makes the caches
-            data = stack.enter_context(_open_data(options, replicas, report))
+            data = stack.enter_context(_open_data(options, device, replicas, report))
         stack.enter_context(convolution_sums(network, device))
+        stack.enter_context(arithmetic(network, device, options.precision))
+        if options.compile:
+            stack.enter_context(compiled(network))
         # from here on there are batches to stop after
         should_stop = stack.enter_context(stop_on_signals(report.warn))
         data.n_test_batches(options.batch_size, options.test_all)  # refuses before hours of training
@@ -193,6 +199,10 @@ def _describe(network: nn.Module, options: Options, device: torch.device, replic
     report.block(table_text(options.as_table()))
     report.say(f"Saving everything to: {options.save}")
     report.say(f"Running on: {device}" + (f", {replicas.size} processes" if replicas.size > 1 else ""))
+    if options.precision != "float32":
+        report.warn(f"-precision {options.precision}: convolutions in half precision, no longer Torch7's numbers")
+    if options.compile:
+        report.warn("-compile: sums in another order, no longer Torch7's numbers to the last bit")
 
 
 def _make_folder(folder: Path) -> Path:
@@ -203,7 +213,7 @@ def _make_folder(folder: Path) -> Path:
     return folder
 
 
-def _open_data(options: Options, replicas: Replicas, report: Report) -> DataSource:
+def _open_data(options: Options, device: torch.device, replicas: Replicas, report: Report) -> DataSource:
     return open_data(
         data=options.data,
         cache=options.cache,
@@ -221,6 +231,7 @@ def _open_data(options: Options, replicas: Replicas, report: Report) -> DataSour
         warn=report.warn,
         allow_outside=options.allow_outside,
         part=replicas.part if replicas.size > 1 else None,
+        mover=Mover(CudaCopies(device)) if device.type == "cuda" else None,
     )
 
 

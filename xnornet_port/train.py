@@ -95,7 +95,7 @@ def train_epoch(
             network,
             criterion,
             optimizer,
-            torch.from_numpy(batch.inputs).to(device),
+            torch.as_tensor(batch.inputs).to(device),
             torch.from_numpy(batch.labels),
             binarizer,
             gradient_rule,

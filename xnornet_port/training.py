@@ -16,6 +16,7 @@ from xnornet_port.checkpoint import save_epoch, what_is_saved
 from xnornet_port.data import DataSource
 from xnornet_port.errors import XnorNetError
 from xnornet_port.interrupt import StopRequest
+from xnornet_port.machine import peak_memory
 from xnornet_port.model import uses_binary_inputs
 from xnornet_port.options import Options
 from xnornet_port.parallel import Replicas
@@ -155,6 +156,9 @@ def _train_epoch(
     if not trained.finished or trained.mean is None:
         return False
     report.train_summary(epoch, trained.seconds, trained.mean)
+    memory = peak_memory(training.device)
+    if memory:
+        report.say(memory)
     if training.replicas.is_first:
         save_epoch(folder, epoch, training.network, training.optimizer)
     moment.is_trained = True

@@ -20,3 +20,13 @@ def test_elsewhere_python_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(machine, "PROCESSOR_FILE", tmp_path / "absent")
     monkeypatch.setattr(machine.platform, "processor", lambda: "")
     assert machine.describe_machine(torch.device("cpu"))["processor"] == "unknown"
+
+
+def test_peak_memory_of_a_gpu_is_told_and_counted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for PyTorch's counter: no GPU was at hand."""
+    reset: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**29)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset.append)
+    assert machine.peak_memory(torch.device("cpu")) is None
+    assert machine.peak_memory(torch.device("cuda", 0)) == "Peak GPU memory: 1.50 GiB"
+    assert reset == [torch.device("cuda", 0)]

@@ -101,7 +101,7 @@ def test_defaults() -> None:
         "binary_weight": False, "test_only": False, "net_type": "alexnet", "optim_type": "sgd", "retrain": "none",
         "load_params": "none", "optim_state": "none", "depth": 18, "shortcut_type": "B", "dropout": 0.5,
         "device": "auto", "resume": "none", "checkpoint_every": 500, "picture_timeout": 60,
-            "allow_outside": False, "test_all": False,
+            "allow_outside": False, "precision": "float32", "compile": False, "test_all": False,
         "latent_weights": False, "quiet": False, "tensorboard": False, "save": "",
     }  # fmt: skip
     assert options.save.startswith("cache/alexnet/")
