@@ -6,6 +6,7 @@ The kernels run on the CPU (cuda_shim.py). Expected values: torch's convolution 
 import contextlib
 import ctypes
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from cuda_shim import OnGpu, ShimDevice, can_use_gpu  # conftest.py has put this folder on the path
 from torch.nn import functional
 
-from xnornet_port import XnorNetError
+from xnornet_port import XnorModel, XnorNetError, load_model
 from xnornet_port.kernels import (
     Backend,
     Geometry,
@@ -84,6 +85,22 @@ def test_strides_and_dilation(device: Device, tile: Tile) -> None:
     expected = functional.conv2d(x.double().sign(), weight.double().sign(), None, (2, 1), (3, 4), (2, 3)).int()
     packed = pack_weights(weight)
     assert torch.equal(xnor_dot(x, packed, (2, 1), (3, 4), (2, 3), on_cpu_tensors(device, tile)), expected)
+
+
+def test_a_whole_network(device: Device, golden: Path) -> None:
+    """Binary layers that hand bits to each other, pooling and the float layers around them: to the bit as by NumPy."""
+    model = XnorModel.from_model(load_model(golden / "models" / "tiny_xnor.t7"), backend="reference")
+    x = signs((2, 3, 224, 224), 11)
+    expected = model(x)
+    if isinstance(device, ShimDevice):
+        model.use_backend(CudaBackend(device))
+        found = model(x)
+        assert {"xnor_pixel_info", "xnor_pool_signs"} <= device.launched
+        assert torch.equal(found, expected)
+    else:
+        found = model.cuda()(x.cuda()).cpu()
+        assert model.backend == "cuda"
+        assert torch.equal(found.argmax(1), expected.argmax(1))  # cuDNN's first layer sums in another order
 
 
 def test_only_blocks_with_a_zero_pay(cuda_library: ctypes.CDLL) -> None:
