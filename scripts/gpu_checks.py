@@ -27,7 +27,8 @@ def main() -> int:
         return 1
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "gpu_checks").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs"]
+    # -W: another machine's packages may warn of what is none of ours
+    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", "-W", "default"]
     kernels = [*pytest, f"{TESTS}/test_cuda.py", "-k", "GPU"]
     benchmark = [sys.executable, "benchmarks/xnor_conv_cuda.py"]
     parts: list[tuple[str, int, list[str]]] = [  # name, seconds at most, command
