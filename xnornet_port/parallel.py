@@ -38,6 +38,7 @@ class Place:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    local_size: int = 1
 
 
 class Replicas:
@@ -150,11 +151,15 @@ def place_of(environment: Mapping[str, str]) -> Place | None:
     try:
         rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
         local_rank = int(environment.get("LOCAL_RANK", rank))
+        local_size = int(environment.get("LOCAL_WORLD_SIZE", size))
     except ValueError as error:
-        raise XnorNetError(f"RANK, WORLD_SIZE and LOCAL_RANK of the environment: {error}") from error
-    if not 0 <= rank < size or local_rank < 0:
-        raise XnorNetError(f"RANK {rank}, WORLD_SIZE {size}, LOCAL_RANK {local_rank} of the environment cannot be")
-    return Place(rank, size, local_rank)
+        raise XnorNetError(f"RANK, WORLD_SIZE, LOCAL_RANK or LOCAL_WORLD_SIZE of the environment: {error}") from error
+    if not 0 <= rank < size or not 0 <= local_rank < local_size:
+        raise XnorNetError(
+            f"RANK {rank}, WORLD_SIZE {size}, LOCAL_RANK {local_rank}, LOCAL_WORLD_SIZE {local_size} "
+            "of the environment cannot be"
+        )
+    return Place(rank, size, local_rank, local_size)
 
 
 @contextmanager

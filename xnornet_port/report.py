@@ -58,9 +58,9 @@ class Report:
         self._train_log = Logger(folder / "train.log", append=append)
         self._test_log = Logger(folder / "test.log", append=append)
 
-    def open_tensorboard(self, folder: Path) -> None:
+    def open_tensorboard(self, folder: Path, from_epoch: int | None = None) -> None:
         """From now on write scalars into the run's folder; a line says so where TensorBoard's package is missing."""
-        self._scalars = open_writer(folder)
+        self._scalars = open_writer(folder, from_epoch)
         if self._scalars is None:
             self.warn(f"-tensorboard: nothing is written for it, its package is not installed: pip install {PACKAGE}")
 

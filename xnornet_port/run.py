@@ -50,7 +50,7 @@ def run(options: Options, report: Report, place: Place | None = None) -> int:
     """
     # before the seconds it takes to draw a large network
     check_data_folder(options.data, ["val"] if options.test_only else ["train", "val"])
-    device = choose_device(options.device, options.gpu + (place.local_rank if place else 0))
+    device = choose_device(options.device, options.gpu, place)
     use_full_precision()
     with join(place, device) as replicas:
         if not options.test_only and options.batch_size < replicas.size:
@@ -87,12 +87,12 @@ def _run(options: Options, device: torch.device, replicas: Replicas, report: Rep
             _record(folder, options, data.classes, device, replicas.size, report)
         if options.test_only:
             if replicas.is_first:
-                report.open_logs(folder)
+                _open_logs(options, None, report)
             return _test_only(options, network, device, replicas, data, report, should_stop)
         training = prepare_training(options, network, dropout_stream, device, replicas, report)
         start = _start(options, training, data, stored, report)
         if replicas.is_first:
-            report.open_logs(folder, append=stored is not None)
+            _open_logs(options, start if stored else None, report)
         keeper = StateKeeper(folder, options.checkpoint_every, training, data, report.warn)
         return train(options, training, data, start, keeper, report, should_stop)
 
@@ -100,7 +100,7 @@ def _run(options: Options, device: torch.device, replicas: Replicas, report: Rep
 def _record(
     folder: Path, options: Options, classes: list[str], device: torch.device, n_processes: int, report: Report
 ) -> None:
-    """Write classes.t7 and options.json, start TensorBoard's file."""
+    """Write classes.t7 and options.json."""
     write_classes(str(folder / "classes.t7"), classes)
     if options.resume == "none":
         write_record(folder, options, device, n_processes)
@@ -109,8 +109,15 @@ def _record(
         changed = add_resumption(folder, options, device, n_processes)
         if changed:
             report.warn(f"Not the same to the last bit any more: {'; '.join(changed)}")
+
+
+def _open_logs(options: Options, resumed_at: Moment | None, report: Report) -> None:
+    """Start the logs, or go on with those of a resumed run."""
+    folder = Path(options.save)
+    report.open_logs(folder, append=resumed_at is not None)
     if options.tensorboard:
-        report.open_tensorboard(folder)
+        from_epoch = resumed_at.epoch + int(resumed_at.is_trained) if resumed_at else None
+        report.open_tensorboard(folder, from_epoch)
 
 
 def _start(
@@ -133,8 +140,11 @@ def _start(
     return Moment(options.epoch_number)
 
 
-def choose_device(name: str, gpu: int) -> torch.device:
-    """-device auto|cpu|cuda and -GPU (counted from 1). Raises XnorNetError for a GPU that is not there."""
+def choose_device(name: str, gpu: int, place: Place | None = None) -> torch.device:
+    """-device auto|cpu|cuda and -GPU (counted from 1), of several processes on this machine each the next GPU.
+
+    Raises XnorNetError for a GPU that is not there.
+    """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -142,9 +152,11 @@ def choose_device(name: str, gpu: int) -> torch.device:
             "-device cuda: PyTorch finds no CUDA GPU here; use -device cpu, or install a CUDA build of PyTorch"
         )
     n_gpus = torch.cuda.device_count()
-    if not 1 <= gpu <= n_gpus:
-        raise XnorNetError(f"-GPU {gpu}: there are GPUs 1 to {n_gpus}")
-    return torch.device("cuda", gpu - 1)
+    n_wanted = place.local_size if place else 1
+    if gpu + n_wanted - 1 > n_gpus:
+        several = f" for {n_wanted} processes, each with a GPU of its own (-nGPU)" if n_wanted > 1 else ""
+        raise XnorNetError(f"-GPU {gpu}{several}: there are GPUs 1 to {n_gpus}")
+    return torch.device("cuda", gpu - 1 + (place.local_rank if place else 0))
 
 
 def use_full_precision() -> None:

@@ -18,11 +18,14 @@ class ScalarWriter(Protocol):
     def flush(self) -> None: ...
 
 
-def open_writer(folder: Path) -> ScalarWriter | None:
-    """Start an event file in a run's folder; None where the package tensorboard is not installed."""
+def open_writer(folder: Path, from_epoch: int | None = None) -> ScalarWriter | None:
+    """Start an event file in a run's folder; None where the package tensorboard is not installed.
+
+    `from_epoch`: in a resumed run, what earlier files have of this epoch on is done again and no longer shown.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    writer: ScalarWriter = SummaryWriter(str(folder))
+    writer: ScalarWriter = SummaryWriter(str(folder), purge_step=from_epoch)
     return writer

@@ -139,7 +139,8 @@ def test_weights_of_parts() -> None:
 
 def test_place_of_a_process() -> None:
     assert place_of({}) is None
-    assert place_of({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == Place(5, 8, 1)
+    environment = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
+    assert place_of(environment) == Place(5, 8, 1, 4)
     for rank, size in (("2", "2"), ("-1", "2"), ("x", "2")):
         with pytest.raises(XnorNetError, match=r"RANK.* of the environment"):
             place_of({"RANK": rank, "WORLD_SIZE": size})

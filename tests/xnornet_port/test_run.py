@@ -21,6 +21,7 @@ import xnornet_port.run
 from xnornet_port import cli
 from xnornet_port.binarization import Binarizer, binary_convolutions
 from xnornet_port.errors import XnorNetError
+from xnornet_port.parallel import Place
 from xnornet_port.run import choose_device, run
 from xnornet_port.train import train_epoch
 
@@ -350,6 +351,9 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("auto", 2) == torch.device("cuda", 1)
     with pytest.raises(XnorNetError, match="-GPU 3: there are GPUs 1 to 2"):
         choose_device("cuda", 3)
+    assert choose_device("auto", 1, Place(5, 6, local_rank=1, local_size=2)) == torch.device("cuda", 1)
+    with pytest.raises(XnorNetError, match="-GPU 1 for 4 processes, each with a GPU of its own"):
+        choose_device("auto", 1, Place(0, 4, local_rank=0, local_size=4))
 
 
 def test_help_and_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,19 @@ def test_the_scalars_of_two_epochs(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_resumed_run_shows_what_it_does_again_once(tmp_path: Path) -> None:
+    """Killed after the training of epoch 2 and resumed within it: the first one's line of epoch 2 is not shown."""
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for from_epoch, rows in ((None, [(1, 4.0), (2, 3.5)]), (2, [(2, 3.0), (3, 2.5)])):
+        report = Report(quiet=True, stream=io.StringIO())
+        report.open_tensorboard(tmp_path, from_epoch)
+        for epoch, loss in rows:
+            report.train_summary(epoch, 1.0, Scores(loss, 0.0, 0.0, 6, 48))
+    events = accumulators.EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss/train")] == [(1, 4.0), (2, 3.0), (3, 2.5)]
+
+
 def test_without_the_package_a_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
