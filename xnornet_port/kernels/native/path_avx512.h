@@ -203,6 +203,8 @@ static int PATH(pack_pixels)(const float *x, int64_t channel_stride, int64_t cha
             __mmask16 found = 0;
             for (int64_t c = last; c >= first; c--) {
                 const __m512i v = _mm512_maskz_loadu_epi32(here, x + c * channel_stride + p);
+                /* the same pixels of the next channels: each channel is far from the one before in memory */
+                if (c + 32 < channels) _mm_prefetch((const char *)(x + (c + 32) * channel_stride + p), _MM_HINT_T0);
                 const __mmask16 is_zero = _mm512_fpclass_ps_mask(_mm512_castsi512_ps(v), 0x87); /* NaN, 0, -0 */
                 found = _kor_mask16(found, is_zero);
                 sign_bits = _mm512_shldi_epi32(sign_bits, v, 1);

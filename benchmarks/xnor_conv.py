@@ -1,0 +1,367 @@
+"""XNOR convolutions beside what else computes them exactly, or computes float ones, on this processor.
+
+    python benchmarks/xnor_conv.py --output benchmarks/results/xnor_conv.md
+    python benchmarks/xnor_conv.py --layers conv3,fc6 --batches 1 --threads 1 --peers float --seconds 2
+
+Within a round every contender of a layer has its turn of a few milliseconds, in an order that alternates, so that a
+busy machine slows all alike. Times are wall-clock medians over the rounds, spread is (90th - 10th percentile) / median.
+Ours is all of the work: float in, signs, packing, product, scale, float out; so is that of the peers. Weights are
+prepared beforehand.
+Exactness is checked first. onnxruntime takes part where it is installed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from xnornet_port.kernels import pack_weights, xnor_conv2d
+from xnornet_port.kernels.cpu import CpuBackend, available_paths
+
+ROOT = Path(__file__).resolve().parent.parent
+Contender = Callable[[], Any]
+
+
+class Layer(NamedTuple):
+    """A convolution of a network."""
+
+    inputs: int
+    filters: int
+    kernel: int
+    padding: int
+    size: int
+    wanted: dict[int, float]  # ratio to the fastest torch float32 that issue 5 asks for, one thread, by batch
+
+    @property
+    def out_size(self) -> int:
+        return self.size + 2 * self.padding - self.kernel + 1
+
+    @property
+    def products(self) -> int:
+        return self.inputs * self.filters * self.kernel**2 * self.out_size**2
+
+    @property
+    def words(self) -> int:
+        return -(-self.inputs * self.kernel**2 // 64)
+
+
+FOUR, RESNET = {1: 12.0, 32: 10.0}, {1: 11.0, 32: 9.0}
+LAYERS = {
+    "conv2": Layer(96, 256, 5, 2, 27, FOUR),
+    "conv3": Layer(256, 384, 3, 1, 13, FOUR),
+    "conv4": Layer(384, 384, 3, 1, 13, FOUR),
+    "conv5": Layer(384, 256, 3, 1, 13, FOUR),
+    "fc6": Layer(256, 4096, 6, 0, 6, {}),
+    "fc7": Layer(4096, 4096, 1, 0, 1, {}),
+    "64@56": Layer(64, 64, 3, 1, 56, {1: 5.5, 32: 5.5}),
+    "128@28": Layer(128, 128, 3, 1, 28, RESNET),
+    "256@14": Layer(256, 256, 3, 1, 14, RESNET),
+    "512@7": Layer(512, 512, 3, 1, 7, RESNET),
+}
+FULLY_CONNECTED = ("fc6", "fc7")
+FULLY_CONNECTED_WANTED = {1: 45.0, 32: 20.0}
+
+
+class Row(NamedTuple):
+    """One layer, batch and number of threads: contender -> (median seconds, spread)."""
+
+    layer: str
+    batch: int
+    threads: int
+    times: dict[str, tuple[float, float]]
+
+    @property
+    def ours(self) -> float:
+        return self.times["xnor"][0]
+
+    @property
+    def fastest_float(self) -> float:
+        return min(seconds for name, (seconds, _) in self.times.items() if name.startswith("float32"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", default=",".join(LAYERS))
+    parser.add_argument("--batches", default="1,32")
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--peers", default="float,bf16,int8,onnx")
+    parser.add_argument("--seconds", type=float, default=4.0, help="per layer, batch and number of threads")
+    parser.add_argument("--instructions", default=None, help="code path of ours; the best by itself")
+    parser.add_argument("--no-avx2", action="store_true", help="leave out the table of both forced to AVX2")
+    parser.add_argument("--json", action="store_true", help="only the times, as JSON (used for the AVX2 table)")
+    parser.add_argument("--output", type=Path, default=None)
+    arguments = parser.parse_args()
+    rows = list(measure(arguments, is_quiet=arguments.json))
+    if arguments.json:
+        print(json.dumps(rows))
+        return
+    forced = [] if arguments.no_avx2 or "avx2" not in available_paths() else measure_avx2(arguments)
+    text = page(arguments, rows, forced, limits(rows))
+    print(text) if arguments.output is None else arguments.output.write_text(text, encoding="utf-8")
+
+
+def measure(arguments: argparse.Namespace, is_quiet: bool) -> Iterator[Row]:
+    for name in arguments.layers.split(","):
+        for batch in map(int, arguments.batches.split(",")):
+            for threads in map(int, arguments.threads.split(",")):
+                torch.set_num_threads(threads)
+                contenders = make_contenders(name, batch, threads, arguments)
+                row = Row(name, batch, threads, run_rounds(contenders, arguments.seconds))
+                if not is_quiet:
+                    ratio = f"{row.fastest_float / row.ours:.2f}"
+                    print(f"{name} batch {batch} threads {threads}: ratio {ratio}", file=sys.stderr)
+                yield row
+
+
+def measure_avx2(arguments: argparse.Namespace) -> list[Row]:
+    """The same with torch and our kernel held to AVX2, in a process of its own, one thread."""
+    command = [sys.executable, __file__, "--json", "--peers", "float", "--threads", "1", "--instructions", "avx2"]
+    command += ["--layers", arguments.layers, "--batches", arguments.batches, "--seconds", str(arguments.seconds / 2)]
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return [Row(layer, batch, threads, {k: tuple(v) for k, v in times.items()})
+            for layer, batch, threads, times in json.loads(done.stdout)]  # fmt: skip
+
+
+def run_rounds(contenders: dict[str, Contender], seconds: float) -> dict[str, tuple[float, float]]:
+    """In each turn one call that is not timed brings the contender's data back into the caches."""
+    turn = 0.003
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    names, n_rounds, end = list(contenders), 0, time.perf_counter() + seconds
+    while time.perf_counter() < end or n_rounds < 3:
+        for name in names:
+            contenders[name]()
+            turn_end = time.perf_counter() + turn
+            while True:
+                start = time.perf_counter()
+                contenders[name]()
+                times[name].append(time.perf_counter() - start)
+                if time.perf_counter() > turn_end:
+                    break
+        names.reverse()
+        n_rounds += 1
+    return {name: (statistics.median(times[name]), spread(times[name])) for name in contenders}
+
+
+def spread(times: list[float]) -> float:
+    deciles = statistics.quantiles(times, n=10)
+    return (deciles[-1] - deciles[0]) / statistics.median(times)
+
+
+def make_contenders(name: str, batch: int, threads: int, arguments: argparse.Namespace) -> dict[str, Contender]:
+    layer, peers = LAYERS[name], arguments.peers.split(",")
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(batch, layer.inputs, layer.size, layer.size, generator=generator)
+    weight = torch.randn(layer.filters, layer.inputs, layer.kernel, layer.kernel, generator=generator)
+    x[x == 0], weight[weight == 0] = 1, 1  # the rule; a normal generator gives an exact 0 in some ten million
+    backend = CpuBackend(arguments.instructions or available_paths()[0])
+    packed = pack_weights(weight)
+    contenders: dict[str, Contender] = {"xnor": lambda: xnor_conv2d(x, packed, 1, layer.padding, backend=backend)}
+    exact = functional.conv2d(x.sign(), weight.sign(), None, 1, layer.padding) * packed.alpha.view(-1, 1, 1)
+    assert torch.equal(contenders["xnor"](), exact), name
+    if "float" in peers:
+        contenders |= torch_float(name, x, weight)
+    if "bf16" in peers:
+        contenders["bfloat16"] = torch_bfloat16(x, weight, layer.padding)
+    if "int8" in peers:
+        contenders["int8"] = torch_int8(x, weight, packed.alpha, layer.padding)
+        assert torch.equal(contenders["int8"](), exact), name
+    if "onnx" in peers:
+        contenders |= onnxruntime_float(x, weight, layer.padding, threads)
+    return contenders
+
+
+def torch_float(name: str, x: torch.Tensor, weight: torch.Tensor) -> dict[str, Contender]:
+    padding = LAYERS[name].padding
+    if name in FULLY_CONNECTED:
+        rows, matrix = x.flatten(1), weight.flatten(1)
+        reordered = torch.ops.mkldnn._reorder_linear_weight(matrix, len(rows))
+        linear = torch.ops.mkldnn._linear_pointwise
+        return {
+            "float32 F.linear": lambda: functional.linear(rows, matrix),
+            "float32 prepacked": lambda: linear(rows, reordered, None, "none", [], ""),
+        }
+    last = torch.channels_last
+    x_last, weight_last = x.to(memory_format=last), weight.to(memory_format=last)
+    places = ([padding] * 2, [1, 1], [1, 1])
+    reordered = torch.ops.mkldnn._reorder_convolution_weight(weight, *places, 1, list(x.shape))
+    convolution = torch.ops.mkldnn._convolution_pointwise
+    return {
+        "float32 contiguous": lambda: functional.conv2d(x, weight, None, 1, padding),
+        "float32 channels_last": lambda: functional.conv2d(x_last, weight_last, None, 1, padding),
+        "float32 prepacked": lambda: convolution(x, reordered, None, *places, 1, "none", [], ""),
+        "float32 prepacked, channels_last": lambda: convolution(x_last, reordered, None, *places, 1, "none", [], ""),
+    }
+
+
+def torch_bfloat16(x: torch.Tensor, weight: torch.Tensor, padding: int) -> Contender:
+    half = weight.bfloat16().to(memory_format=torch.channels_last)
+    return lambda: functional.conv2d(x.to(torch.bfloat16), half, None, 1, padding).float()
+
+
+def torch_int8(x: torch.Tensor, weight: torch.Tensor, alpha: torch.Tensor, padding: int) -> Contender:
+    """Signs as bytes 0, 1, 2 about a zero point of 1, by oneDNN's int8 convolution: exact, from float to float."""
+    places = ([1, 1], [padding] * 2, [1, 1])
+    signs = weight.sign().to(torch.int8)
+    packed = torch.ops.onednn.qconv_prepack(signs, alpha, 1.0, 1, *places, 1, list(x.shape))
+    zeros = torch.zeros(len(weight), dtype=torch.int64)
+    convolution = torch.ops.onednn.qconv2d_pointwise
+
+    def run() -> torch.Tensor:
+        quantized = torch.sign(x).add_(1).to(torch.uint8, memory_format=torch.channels_last)
+        output = (1.0, 0, torch.float32, "none", [], "")
+        return convolution(quantized, 1.0, 1, packed, alpha, zeros, None, *places, 1, *output)  # type: ignore[no-any-return]
+
+    return run
+
+
+def onnxruntime_float(x: torch.Tensor, weight: torch.Tensor, padding: int, threads: int) -> dict[str, Contender]:
+    try:
+        import onnx
+        import onnxruntime
+    except ModuleNotFoundError:
+        return {}
+    helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[padding] * 4)
+    graph = helper.make_graph(
+        [node], "layer", [helper.make_tensor_value_info("x", float32, list(x.shape))],
+        [helper.make_tensor_value_info("y", float32, None)], [onnx.numpy_helper.from_array(weight.numpy(), "w")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # else it spins on while others run
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    array = {"x": x.numpy()}
+    return {"onnxruntime": lambda: session.run(None, array)}
+
+
+def limits(rows: list[Row]) -> dict[int, dict[str, float]]:
+    """xnor_limit.c's figures by words of a filter; empty where there is no gcc."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "xnor_limit"
+        command = ["gcc", "-std=c11", "-O3", "-ffp-contract=off", str(ROOT / "benchmarks/xnor_limit.c"),
+                   "-o", str(program), "-pthread", "-lm"]  # fmt: skip
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            return {}
+        figures = {}
+        for words in sorted({LAYERS[row.layer].words for row in rows}):
+            done = subprocess.run([str(program), str(words)], check=True, capture_output=True, text=True)
+            figures[words] = {name: float(value) for name, value in (line.split() for line in done.stdout.splitlines())}
+        return figures
+
+
+def page(
+    arguments: argparse.Namespace, rows: list[Row], forced: list[Row], figures: dict[int, dict[str, float]]
+) -> str:
+    path = arguments.instructions or available_paths()[0]
+    parts = [
+        "# XNOR convolutions beside torch and others",
+        "",
+        f"`python benchmarks/xnor_conv.py` on {processor()},",
+        f"Python {platform.python_version()}, PyTorch {torch.__version__};",
+        f"code path `{path}` of {', '.join(available_paths())}.",
+        "Wall-clock medians in ms, spread (p90 - p10) / median in brackets; ratio = fastest torch float32 / ours, all",
+        "from float to float. int8 is exact (oneDNN, signs as bytes).",
+        "Larq Compute Engine 0.16 was not measured here: it needs NumPy < 2 and TensorFlow.",
+        "",
+        *table(rows, lambda row: LAYERS[row.layer].wanted.get(row.batch, 0) if row.threads == 1 else 0),
+        "",
+        *summary(rows),
+    ]
+    if forced:
+        parts += ["", "## Both forced to AVX2, one thread (wanted: 5)", "", *table(forced, lambda _: 5)]
+    if figures:
+        title = "## Share of the processor's popcount limit (wanted: 75 % where a filter has 36 words or more)"
+        parts += ["", title, "", *shares(rows, figures, path)]
+    return "\n".join(parts) + "\n"
+
+
+def table(rows: list[Row], wanted_of: Callable[[Row], float]) -> list[str]:
+    names = list(dict.fromkeys(name for row in rows for name in row.times))
+    lines = [f"| layer | batch | threads | {' | '.join(names)} | ratio | wanted |", "|---" * (len(names) + 5) + "|"]
+    for row in rows:
+        cells = [cell(row.times.get(name)) for name in names]
+        wanted = wanted_of(row)
+        ratio = f"{row.fastest_float / row.ours:.1f}"
+        lines.append(f"| {row.layer} | {row.batch} | {row.threads} | {' | '.join(cells)} | {ratio} | {wanted or ''} |")
+    return lines
+
+
+def cell(time_and_spread: tuple[float, float] | None) -> str:
+    if time_and_spread is None:
+        return ""
+    return f"{time_and_spread[0] * 1e3:.3f} ({time_and_spread[1] * 100:.0f} %)"
+
+
+def summary(rows: list[Row]) -> list[str]:
+    """fc6 and fc7 together, and what a second thread gives."""
+    lines = []
+    for batch in sorted({row.batch for row in rows}):
+        for threads in sorted({row.threads for row in rows}):
+            pair = [r for r in rows if r.layer in FULLY_CONNECTED and (r.batch, r.threads) == (batch, threads)]
+            if len(pair) == 2:
+                ratio = sum(r.fastest_float for r in pair) / sum(r.ours for r in pair)
+                wanted = f" (wanted: {FULLY_CONNECTED_WANTED.get(batch, 0)})" if threads == 1 else ""
+                lines.append(f"* fc6 and fc7 together, batch {batch}, {threads} threads: ratio {ratio:.1f}{wanted}")
+    for name in dict.fromkeys(row.layer for row in rows):
+        by_threads = {row.threads: row.ours for row in rows if row.layer == name and row.batch == 32}
+        if {1, 2} <= by_threads.keys():
+            gain = by_threads[1] / by_threads[2]
+            lines.append(f"* {name}, batch 32: two threads {gain:.2f} times one (wanted: 1.85)")
+    return lines
+
+
+def shares(rows: list[Row], figures: dict[int, dict[str, float]], path: str) -> list[str]:
+    limit_of = {"avx512": "avx512_limit", "avx512_carry_save": "avx512_carry_save_limit", "avx2": "avx2_limit"}
+    lines = [
+        "Limit: products of bits per cycle of the instructions alone, on registers (`xnor_limit.c`, now); tile:",
+        "the inner kernel on data in the first-level cache. A layer's products per cycle are inputs x filters x",
+        "kernel x output pixels x batch / (median seconds x clock), packing and storing of floats included.",
+        "",
+        "| layer | words | batch | products | median ms | clock GHz | per cycle | tile | limit | share |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        layer, found = LAYERS[row.layer], figures[LAYERS[row.layer].words]
+        if row.threads != 1 or limit_of.get(path) not in found:
+            continue
+        products, limit = layer.products * row.batch, found[limit_of[path]]
+        per_cycle = products / (row.ours * found["clock_ghz"] * 1e9)
+        sizes = (
+            f"{layer.words} | {row.batch} | {products / 1e6:.1f} M | {row.ours * 1e3:.3f} | {found['clock_ghz']:.2f}"
+        )
+        tile = found[path + "_tile"]
+        lines.append(
+            f"| {row.layer} | {sizes} | {per_cycle:.0f} | {tile:.0f} | {limit:.0f} | {per_cycle / limit:.0%} |"
+        )
+    return lines
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    family = next((line.split(":")[1].strip() for line in lines if line.startswith("cpu family")), "?")
+    return f"{names[0] if names else platform.machine()} (family {family}), {os.cpu_count()} cores"
+
+
+if __name__ == "__main__":
+    main()
