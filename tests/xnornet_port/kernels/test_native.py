@@ -1,6 +1,6 @@
 """The C source by itself: strict C without a warning, and exact under the sanitizers.
 
-For another processor, by hand (done once: NEON is exact under qemu, see benchmarks/results/xnor_exact.md):
+For another processor, by hand (NEON under qemu: benchmarks/results/xnor_exact.md):
 
     aarch64-linux-gnu-gcc -std=c11 -O3 -static native_check.c -o check -pthread -lm && qemu-aarch64-static check 1000 1
 """
