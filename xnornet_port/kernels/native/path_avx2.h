@@ -120,6 +120,8 @@ static inline __attribute__((always_inline)) void PATH(tile_units)(
                 const __m256i counts = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)row));
                 bytes[i][0] = _mm256_add_epi8(bytes[i][0], _mm256_shuffle_epi8(counts, w0));
                 bytes[i][1] = _mm256_add_epi8(bytes[i][1], _mm256_shuffle_epi8(counts, w1));
+                /* else gcc adds up the nibbles first, and runs out of registers for them */
+                __asm__("" : "+x"(bytes[i][0]), "+x"(bytes[i][1]));
             }
         }
     }
