@@ -42,6 +42,8 @@ class FirstLayers:
         end = next((i for i, module in enumerate(modules) if isinstance(module, XnorConvolution)), 0)
         if end < 2 or type(modules[0]) is not nn.Conv2d or modules[0].padding_mode != "zeros":
             return None
+        if getattr(modules[end], "input_scaled", False):  # it takes real numbers
+            return None
         poolings = [module for module in modules[1:end] if isinstance(module, nn.MaxPool2d)]
         others = [module for module in modules[1:end] if not isinstance(module, nn.MaxPool2d)]
         if len(poolings) > 1 or not all(map(is_plain_pooling, poolings)) or not all(map(is_monotone, others)):

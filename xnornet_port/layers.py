@@ -17,7 +17,6 @@ __all__ = [
     "BinActiveZ",
     "average_pooling",
     "batch_normalization",
-    "binary_block",
     "convolution",
     "linear",
     "max_pooling",
@@ -102,15 +101,3 @@ def average_pooling(
     layer = nn.AvgPool2d(kernel, stride, padding, ceil_mode=ceil)
     set_origin(layer, Origin(f"{package}.SpatialAveragePooling"))
     return layer
-
-
-def binary_block(n_inputs: int, n_outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Sequential:
-    """The block of XNOR-Networks: BNorm, BinActiv, BinConv (paper, figure 3; alexnetxnor.lua BinConvolution).
-
-    That its weights are binary is -binaryWeight's doing, see binarization.py.
-    """
-    return nn.Sequential(
-        batch_normalization(n_inputs, eps=1e-4),
-        nn.Sequential(BinActiveZ()),
-        convolution(n_inputs, n_outputs, kernel, stride, padding),
-    )

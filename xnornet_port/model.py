@@ -12,11 +12,12 @@ import lua_compat
 import lua_compat.nn
 from lua_compat.errors import LuaCompatError
 from lua_compat.generator import Generator
-from xnornet_port import layers  # registers nn.BinActiveZ
+from xnornet_port import layers
 from xnornet_port.answers import class_scores
 from xnornet_port.errors import XnorNetError
 from xnornet_port.models import NETWORKS, NetworkSettings
 from xnornet_port.packed_file import is_packed_file
+from xnornet_port.schemes import ORIGINAL, import_schemes
 from xnornet_port.xnor_inference import XnorModel
 
 __all__ = [
@@ -39,16 +40,20 @@ def build_model(
     depth: int = 18,
     shortcut_type: str = "B",
     dataset: str = "imagenet",
+    scheme: str = ORIGINAL,
 ) -> nn.Sequential:
     """A new network of -netType, its parameters drawn as Torch7 draws them after manualSeed(seed).
 
     Maps (N, 3, 224, 224) pictures to (N, n_classes) log-probabilities; but see `resnet`, whose answers are scores, and
-    `googlenet`, which has two classifiers. `depth`, `shortcut_type` and `dataset` are for residual networks. Raises
-    XnorNetError for an unknown type or depth.
+    `googlenet`, which has two classifiers. `depth`, `shortcut_type` and `dataset` are for residual networks,
+    `scheme` (a key of SCHEMES) for those with binary blocks. Raises XnorNetError for an unknown type, depth or scheme,
+    and for a scheme that the network has no use for.
     """
     if net_type not in NETWORKS:
         raise XnorNetError(f"-netType {net_type}: unknown; available are {', '.join(NETWORKS)}")
-    network = NETWORKS[net_type].build(NetworkSettings(n_classes, dropout, depth, shortcut_type, dataset))
+    network = NETWORKS[net_type].build(NetworkSettings(n_classes, dropout, depth, shortcut_type, dataset, scheme))
+    if scheme not in (ORIGINAL, "bwn") and not uses_binary_inputs(network):
+        raise XnorNetError(f"-scheme {scheme}: -netType {net_type} has no binary blocks; alexnetxnor is one that has")
     NETWORKS[net_type].initialize(network, Generator(seed))
     return network
 
@@ -60,6 +65,7 @@ def load_model(path: str | Path) -> nn.Module:
     """
     if is_packed_file(path):
         return XnorModel.load(path)
+    import_schemes()
     try:
         return lua_compat.nn.load(path)
     except LuaCompatError as error:

@@ -18,6 +18,7 @@ from lua_compat.lua_format import os_date, to_string
 from xnornet_port.errors import XnorNetError
 from xnornet_port.models import NETWORKS
 from xnornet_port.models.settings import SHORTCUT_TYPES
+from xnornet_port.schemes import ORIGINAL, SCHEMES
 
 __all__ = [
     "NET_TYPES",
@@ -102,6 +103,8 @@ PORT_OPTIONS = (
     Row("compile", False, "translate the network with torch.compile"),
     Row("testAll", False, "test the last, incomplete batch too (the original leaves it out)"),
     Row("latentWeights", False, "with -testOnly: test an XNOR network's real-valued weights, as the original"),
+    Row("scheme", ORIGINAL, f"of binary layers: {', '.join(SCHEMES)}; original: bwn, or xnor in networks for it"),
+    Row("inputScale", False, "multiply by the paper's input scale K, which the original leaves out: -scheme xnork"),
     Row("quiet", False, "print summaries and warnings only"),
     Row("tensorboard", False, "write loss, accuracies and learning rate for TensorBoard into the run's folder"),
 )
@@ -133,6 +136,7 @@ WHOLE_NUMBERS = {
 # Options that are any number from 0 on, and the bound they stay below.
 FRACTIONS = {"scalingFactor": math.inf, "LR": math.inf, "momentum": 1.0, "weightDecay": math.inf, "dropout": 1.0}
 CHOICES = {
+    "scheme": (ORIGINAL, *SCHEMES),
     "shortcutType": SHORTCUT_TYPES,
     "optimType": OPTIM_TYPES,
     "device": DEVICES,
@@ -185,6 +189,8 @@ class Options:
     compile: bool
     test_all: bool
     latent_weights: bool
+    scheme: str  # ORIGINAL or a key of SCHEMES
+    input_scale: bool
     quiet: bool
     tensorboard: bool
     save: str  # folder of this run, CACHE/NETTYPE,name=value,.../DATE
@@ -194,6 +200,11 @@ class Options:
         rows = [*ORIGINAL_OPTIONS, *(row for row in PORT_OPTIONS if self._value(row.name) != row.default)]
         table = {row.name: self._value(row.name) for row in rows}
         return dict(sorted({**table, "save": self.save}.items()))
+
+    @property
+    def binary_scheme(self) -> str:
+        """What `scheme` and `input_scale` say together."""
+        return "xnork" if self.input_scale else self.scheme
 
     def _value(self, name: str) -> OptionValue:
         value: OptionValue = getattr(self, snake_case(name))
@@ -211,6 +222,7 @@ def parse_options(argv: Sequence[str], net_types: Sequence[str] = NET_TYPES, now
     values = cmd.parse(argv, PROGRAM)
     _check_numbers(values)
     _check_choices(values, net_types)
+    _check_scheme(values)
     _check_files(values)
     _check_packed(values)
     name = cmd.string(str(values["netType"]), values, NOT_IN_NAME)
@@ -337,6 +349,11 @@ def _check_choices(values: Mapping[str, OptionValue], net_types: Sequence[str]) 
             near = difflib.get_close_matches(value.lower(), valid, n=1, cutoff=0.7)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise XnorNetError(f"-{name} {value}: expected one of {', '.join(valid)}{hint}")
+
+
+def _check_scheme(values: Mapping[str, OptionValue]) -> None:
+    if values["inputScale"] and values["scheme"] not in (ORIGINAL, "xnor", "xnork"):
+        raise XnorNetError(f"-scheme {values['scheme']} -inputScale: only XNOR-Net's own scheme has an input scale")
 
 
 def _check_files(values: Mapping[str, OptionValue]) -> None:

@@ -24,12 +24,12 @@ from safetensors.numpy import save
 from torch import nn
 
 import lua_compat
-import xnornet_port.layers  # noqa: F401  registers nn.BinActiveZ
 from lua_compat.atomic_file import replace_file
 from lua_compat.errors import LuaCompatError
 from lua_compat.nn import from_torch, to_torch
 from lua_compat.values import LuaTable, TorchObject
 from xnornet_port.errors import XnorNetError
+from xnornet_port.schemes import import_schemes
 from xnornet_port.xnor_layers import XnorConvolution
 
 __all__ = ["PACKED_SUFFIX", "is_packed_file", "read_packed", "write_packed"]
@@ -63,6 +63,7 @@ def write_packed(network: nn.Module, path: str | Path, source: str) -> None:
 def read_packed(path: str | Path) -> nn.Module:
     """The network of a packed file. XnorNetError, in one line, for a file that is none or a damaged one."""
     metadata, tensors = _contents(path)
+    import_schemes()
     try:
         description = json.loads(metadata["network"], parse_constant=_refuse_constant)
         root, used = _objects(description, tensors)
@@ -208,7 +209,8 @@ def _check_flow(network: nn.Module, path: str | Path) -> None:
         for layer, follower in zip(children, followers, strict=True):
             if not isinstance(layer, XnorConvolution) or layer.thresholds is None:
                 continue
-            if not isinstance(follower, XnorConvolution) or follower.in_channels != layer.out_channels:
+            takes_bits = isinstance(follower, XnorConvolution) and not follower.input_scaled
+            if not takes_bits or getattr(follower, "in_channels", None) != layer.out_channels:
                 raise XnorNetError(
                     f"{path}: a damaged packed network: {layer.place} gives bits of {layer.out_channels} channels, "
                     "and no binary layer that takes them follows"

@@ -35,6 +35,7 @@ from xnornet_port.precision import arithmetic
 from xnornet_port.record import add_resumption, write_record
 from xnornet_port.report import Report
 from xnornet_port.run_state import Moment, StateKeeper, restore
+from xnornet_port.schemes import ORIGINAL
 from xnornet_port.state_files import StoredState, drop_unfinished_files, read_newest_state
 from xnornet_port.summation import convolution_sums
 from xnornet_port.training import prepare_training, train
@@ -174,6 +175,8 @@ def _make_network(options: Options, is_resumed: bool, report: Report) -> nn.Modu
         check_classes(network, options.n_classes, path)
         if options.load_params != "none":
             report.warn(f"-loadParams {options.load_params} has no effect with -retrain")
+        if options.binary_scheme != ORIGINAL:
+            report.warn(f"-scheme {options.binary_scheme} has no effect with -retrain: the network brings its own")
         return network
     if options.test_only and options.load_params == "none":
         report.warn("-testOnly without -retrain or -loadParams tests a network of random numbers")
@@ -186,6 +189,7 @@ def _make_network(options: Options, is_resumed: bool, report: Report) -> nn.Modu
         depth=options.depth,
         shortcut_type=options.shortcut_type,
         dataset=options.dataset,
+        scheme=options.binary_scheme,
     )
     if options.load_params != "none" and not is_resumed:
         load_parameters(network, options.load_params)

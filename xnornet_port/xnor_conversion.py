@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from xnornet_port.binarization import binary_convolutions, filter_scales, has_binary_weights
+from xnornet_port.binarization import binary_convolutions, has_binary_weights
 from xnornet_port.errors import XnorNetError
 from xnornet_port.folding import Tail, foldable_tail, integer_thresholds
+from xnornet_port.input_scale import InputScaledConvolution
 from xnornet_port.kernels import Geometry, pack_weights
 from xnornet_port.layers import BinActiveZ
+from xnornet_port.schemes import scheme_of
 from xnornet_port.xnor_layers import BinaryWeightConvolution, XnorConvolution
 
 __all__ = ["packed_network"]
@@ -44,6 +46,8 @@ class _Packing:
         """A packed copy of any module."""
         if id(module) in self.places and isinstance(module, nn.Conv2d):
             return self._binary_weights(module)
+        if isinstance(module, InputScaledConvolution) and id(module.convolution) in self.places:
+            return self._xnor(module.convolution, None, input_scaled=True)
         if type(module) is nn.Sequential:
             return nn.Sequential(*self._sequence(_flattened(module)))
         if not any(id(inner) in self.places for inner in module.modules()):
@@ -85,7 +89,7 @@ class _Packing:
                 return (start, None) if tail is None else (end, tail)
         return start, None
 
-    def _xnor(self, convolution: nn.Conv2d, tail: Tail | None) -> XnorConvolution:
+    def _xnor(self, convolution: nn.Conv2d, tail: Tail | None, input_scaled: bool = False) -> XnorConvolution:
         place, geometry = self.places[id(convolution)], _geometry(convolution, self.places[id(convolution)])
         weight, alpha, bias = self._weights(convolution)
         try:
@@ -93,7 +97,7 @@ class _Packing:
         except XnorNetError as error:
             raise XnorNetError(f"{place}: {error}") from error
         if tail is None:
-            return XnorConvolution(packed, geometry, place)
+            return XnorConvolution(packed, geometry, place, input_scaled=input_scaled)
         modules = [_frozen_copy(module) for module in tail.modules]
         thresholds = integer_thresholds(modules, alpha, packed.bias, weight[0].numel(), place)
         return XnorConvolution(packed, geometry, place, thresholds, tail.pooling)
@@ -114,7 +118,7 @@ class _Packing:
         if not bool(torch.isfinite(weight).all()):
             raise XnorNetError(f"{place}: its weights contain nan or infinity; has training diverged?")
         magnitude = weight.abs().flatten(1)
-        alpha = magnitude.amax(dim=1) if self.is_binary else filter_scales(weight)
+        alpha = magnitude.amax(dim=1) if self.is_binary else scheme_of(convolution).scales(weight)
         return weight, alpha, None if bias is None else bias.detach().cpu().clone()
 
 

@@ -20,6 +20,7 @@ from lua_compat.nn import register
 from lua_compat.nn.fields import Fields
 from lua_compat.nn.network_writer import FieldWriter
 from xnornet_port.errors import XnorNetError
+from xnornet_port.input_scale import input_scale
 from xnornet_port.kernels import (
     Backend,
     Geometry,
@@ -45,7 +46,8 @@ class XnorConvolution(nn.Module):
 
     x is real (N, I, H, W) or a `PackedInput`. Without thresholds the result is real (N, O, H', W'); with them the
     pooled, normalised and signed result as a `PackedInput` for the next XnorConvolution. `place` is the name of the
-    convolution in the network it was made of.
+    convolution in the network it was made of. `input_scaled`: the result is times K before the bias is added
+    (`input_scale`), which takes a real x.
     """
 
     signs: torch.Tensor  # int64 (O, kH, kW, words)
@@ -64,8 +66,10 @@ class XnorConvolution(nn.Module):
         thresholds: Thresholds | None = None,
         pooling: Pooling | None = None,
         backend: str | Backend = "cpu",
+        input_scaled: bool = False,
     ):
         super().__init__()
+        self.input_scaled = input_scaled
         self.in_channels = packed.in_channels
         self.geometry = geometry
         self.pooling = pooling
@@ -120,15 +124,21 @@ class XnorConvolution(nn.Module):
         (packed, thresholds), geometry = self._prepared(), self.geometry
         sizes = (geometry.stride, geometry.padding, geometry.dilation)
         if thresholds is None:
-            return xnor_conv2d(x, packed, *sizes, backend=self.backend)
+            factor = self._input_scale(x) if self.input_scaled else None
+            return xnor_conv2d(x, packed, *sizes, backend=self.backend, factor=factor)
         return xnor_sign(x, packed, thresholds, *sizes, pooling=self.pooling, backend=self.backend)
+
+    def _input_scale(self, x: torch.Tensor | PackedInput) -> torch.Tensor:
+        if isinstance(x, PackedInput):
+            raise XnorNetError(f"{self.place}: its input scale needs real numbers, not bits")
+        return input_scale(x, self.kernel_size, self.geometry.stride, self.geometry.padding)
 
     def unpacked(self) -> torch.Tensor:
         """sign(W) as float32 (O, I, kH, kW)."""
         return _signs_of(self.signs.view(torch.uint8), self.nonzero, self.in_channels).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
-        ending = ", to bits" if self.positive_from is not None else ""
+        ending = ", to bits" if self.positive_from is not None else ", input scale" if self.input_scaled else ""
         pooling = f", pooling={self.pooling.kernel}" if self.pooling else ""
         sizes = f"kernel_size={self.kernel_size}, stride={self.geometry.stride}, padding={self.geometry.padding}"
         return f"{self.in_channels}, {self.out_channels}, {sizes}{pooling}{ending}"
@@ -147,6 +157,7 @@ class XnorConvolution(nn.Module):
             **({} if pooling is None else _pair_fields("poolD", pooling.stride)),
             **({} if pooling is None else _pair_fields("poolPad", pooling.padding)),
             "poolCeil": None if pooling is None else pooling.ceil_mode,
+            "inputScaled": self.input_scaled or None,
             "place": self.place,
             **_buffer_fields(self, self.in_channels),
         }
@@ -172,7 +183,11 @@ class XnorConvolution(nn.Module):
         pooling = _pooling(fields) if "poolKH" in fields else None
         if pooling is not None and thresholds is None:
             raise fields.error("it pools, but has no thresholds (positive_from)")
-        return cls(packed, _geometry(fields), fields.string("place"), thresholds, pooling)
+        input_scaled = fields.boolean("inputScaled", default=False)
+        if input_scaled and thresholds is not None:
+            raise fields.error("it has thresholds (positive_from), which an input scale (inputScaled) rules out")
+        place = fields.string("place")
+        return cls(packed, _geometry(fields), place, thresholds, pooling, input_scaled=input_scaled)
 
 
 @register("xnornet.BinaryWeightConvolution")

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from xnornet_port import binarization
 from xnornet_port.binarization import Binarizer, has_binary_weights, has_mean_centred_weights
+from xnornet_port.schemes import xnor_weights
 
 
 def network(weight: list[float], n_inputs: int = 2) -> tuple[nn.Sequential, nn.Conv2d]:
@@ -93,7 +93,7 @@ def test_chunks_of_filters_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     weight = torch.randn(10, 3, 2, 2).clamp_(-1, 1).flatten().tolist()
     results = []
     for chunk in (1, 30, 1 << 20):
-        monkeypatch.setattr(binarization, "_CHUNK_ELEMENTS", chunk)
+        monkeypatch.setattr(xnor_weights, "_CHUNK_ELEMENTS", chunk)
         net, middle = network(weight, n_inputs=12)
         binarizer = Binarizer(net)
         binarizer.mean_centre_and_clamp()

@@ -55,6 +55,33 @@ def test_a_network_is_a_file_and_a_line(checkout: Path, golden: Path) -> None:
     assert "smallxnor" in python(checkout, "main.py", "-help")
 
 
+def test_a_scheme_is_a_class_and_a_line(checkout: Path, golden: Path) -> None:
+    scheme, line, command = blocks("A scheme")
+    (checkout / "my_schemes.py").write_text(scheme)
+    table = checkout / "xnornet_port" / "schemes" / "__init__.py"
+    text = table.read_text()
+    assert text.count("SCHEMES = {\n") == 1
+    table.write_text(text.replace("SCHEMES = {\n", "SCHEMES = {\n" + line))
+
+    words = command.replace("DATA", str(golden / "imagenet")).replace("CACHE", "cache").split()
+    quick = ["-batchSize", "8", "-epochSize", "2", "-nEpochs", "1", "-nDonkeys", "0", "-device", "cpu"]
+    trained = python(checkout, *words[1:], *quick)
+    model = next((checkout / "cache").glob("*/*/model_1.t7"))
+    network = words[words.index("-netType") :]
+    network.remove("-scheme")
+    network.remove("onescale")  # the file knows
+    tested = python(checkout, *words[1:6], *network, *quick, "-testOnly", "-retrain", str(model))
+    assert summary(tested) == summary(trained)
+    (checkout / "look.py").write_text(
+        "import torch\nfrom xnornet_port import load_model\nfrom xnornet_port.binarization import Binarizer\n"
+        f"net = load_model({str(model)!r})\nbinarizer = Binarizer(net)\n"
+        "with binarizer.binary_weights():\n"
+        "    print([len(c.weight.abs().unique()) for c in binarizer.convolutions])\n"
+    )
+    scales = python(checkout, "look.py")
+    assert scales == "[1, 1, 1, 1, 1, 1, 1, 1]\n", "one scale for a layer, as the example says"
+
+
 def summary(console: str) -> list[str]:
     """Loss and accuracy of the test."""
     line = next(line for line in console.splitlines() if "[TESTING SUMMARY]" in line)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -25,14 +28,23 @@ def xnor_conv2d(
     padding: int | Pair = 0,
     dilation: int | Pair = 1,
     backend: str | Backend = "cpu",
+    factor: Tensor | None = None,
 ) -> Tensor:
     """Convolution of sign(x) with alpha * sign(W), plus bias; no gradient.
 
     x is real (N, I, H, W), or packed; the result float32 (N, O, H', W'), each element one fused multiply-add of the
-    exact integer dot product. sign(0) = 0, and zero padding adds 0. XnorNetError where the shapes do not fit.
+    exact integer dot product. sign(0) = 0, and zero padding adds 0. `factor`, float32 (N, 1, H', W'), is multiplied in
+    before the bias is added: alpha * dot, times it, plus bias, each rounded. XnorNetError where the shapes do not fit.
     """
     geometry = Geometry.of(stride, padding, dilation)
-    return load_backend(backend).xnor_conv2d(_fitting(x, packed, geometry), packed, geometry)
+    chosen = load_backend(backend)
+    if factor is None:
+        return chosen.xnor_conv2d(_fitting(x, packed, geometry), packed, geometry)
+    scaled = chosen.xnor_conv2d(_fitting(x, packed, geometry), _without_bias(packed), geometry)
+    if factor.shape != (scaled.shape[0], 1, *scaled.shape[2:]) or factor.dtype != torch.float32:
+        raise XnorNetError(f"the factor of {tuple(scaled.shape)} has shape {tuple(factor.shape)} ({factor.dtype})")
+    scaled *= factor
+    return scaled if packed.bias is None else scaled.add_(packed.bias.view(1, -1, 1, 1))
 
 
 def xnor_dot(
@@ -65,6 +77,17 @@ def xnor_sign(
             shape = tuple(getattr(thresholds, name).shape)
             raise XnorNetError(f"{packed.out_channels} filters need as many thresholds, {name} has {shape}")
     return load_backend(backend).xnor_sign(_fitting(x, packed, geometry), packed, thresholds, geometry, pooling)
+
+
+def _without_bias(packed: PackedWeights) -> PackedWeights:
+    """The same weights without their bias, made once."""
+    if packed.bias is None:
+        return packed
+    kept: dict[Any, Any] = packed.prepared
+    if "without bias" not in kept:
+        kept["without bias"] = replace(packed, bias=None, prepared={})
+    unbiased: PackedWeights = kept["without bias"]
+    return unbiased
 
 
 def _checked(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import nn
 
 from lua_compat.nn import LogSoftMax, View
-from xnornet_port.layers import average_pooling, batch_normalization, binary_block, convolution, max_pooling, relu
+from xnornet_port.layers import average_pooling, batch_normalization, convolution, max_pooling, relu
 from xnornet_port.models.settings import NetworkSettings
 
 __all__ = ["ninxnor"]
@@ -16,20 +16,21 @@ __all__ = ["ninxnor"]
 
 def ninxnor(settings: NetworkSettings) -> nn.Sequential:
     """(N, 3, 224, 224) pictures to (N, n_classes) log-probabilities; parameters are not initialised."""
+    block = settings.binary.block
     return nn.Sequential(
         convolution(3, 96, 11, stride=4, padding=5),  # 224 -> 56
         batch_normalization(96),
         relu(),
-        *_ones(96),
+        *_ones(settings, 96),
         max_pooling(3, 2, padding=1),  #  56 -> 28
-        binary_block(96, 256, 5, padding=2),
-        *_ones(256),
+        block(96, 256, 5, padding=2),
+        *_ones(settings, 256),
         max_pooling(3, 2, padding=1),  #  28 -> 14
-        binary_block(256, 384, 3, padding=1),
-        *_ones(384),
+        block(256, 384, 3, padding=1),
+        *_ones(settings, 384),
         max_pooling(3, 2, padding=1),  #  14 -> 7
-        binary_block(384, 1024, 3, padding=1),
-        *_ones(1024),
+        block(384, 1024, 3, padding=1),
+        *_ones(settings, 1024),
         batch_normalization(1024, eps=1e-3),
         relu(),
         average_pooling(7),
@@ -39,6 +40,7 @@ def ninxnor(settings: NetworkSettings) -> nn.Sequential:
     )
 
 
-def _ones(n_planes: int) -> list[nn.Sequential]:
+def _ones(settings: NetworkSettings, n_planes: int) -> list[nn.Sequential]:
     """The two convolutions of 1x1 that follow a larger one."""
-    return [binary_block(n_planes, n_planes, 1), binary_block(n_planes, n_planes, 1)]
+    block = settings.binary.block
+    return [block(n_planes, n_planes, 1), block(n_planes, n_planes, 1)]

@@ -11,7 +11,7 @@ from torch import nn
 
 from lua_compat.nn import LogSoftMax, View
 from xnornet_port.errors import XnorNetError
-from xnornet_port.layers import average_pooling, batch_normalization, binary_block, convolution, max_pooling, relu
+from xnornet_port.layers import average_pooling, batch_normalization, convolution, max_pooling, relu
 from xnornet_port.models.residual import Plan, plan_of, shortcut, stages, summed
 from xnornet_port.models.settings import NetworkSettings
 
@@ -21,16 +21,22 @@ __all__ = ["resnetxnor"]
 def resnetxnor(settings: NetworkSettings) -> nn.Sequential:
     """(N, 3, 224, 224) pictures to (N, n_classes) log-probabilities; parameters are not initialised.
 
-    Depths and shortcuts as `resnet`, but for those with bottlenecks (XnorNetError).
+    Depths and shortcuts as `resnet`, but for those with bottlenecks (XnorNetError). With a -scheme that brings
+    shortcuts of its own, those take the place of -shortcutType's.
     """
     plan = plan_of(settings)
     if plan.is_bottleneck:
         raise XnorNetError(f"-netType resnetxnor -depth {settings.depth}: has no bottleneck blocks; expected 18 or 34")
-    n_features = plan.stages[-1].n_features
+    binary, n_features = settings.binary, plan.stages[-1].n_features
 
     def block(n_inputs: int, n: int, stride: int) -> nn.Sequential:
-        branch = nn.Sequential(*binary_block(n_inputs, n, 3, stride, padding=1), *binary_block(n, n, 3, padding=1))
-        return summed(branch, shortcut(settings.shortcut_type, n_inputs, n, stride, _projection))
+        branch = nn.Sequential(*binary.block(n_inputs, n, 3, stride, padding=1), *binary.block(n, n, 3, padding=1))
+        if binary.has_shortcuts:
+            return branch
+        return summed(branch, shortcut(settings.shortcut_type, n_inputs, n, stride, projection))
+
+    def projection(n_inputs: int, n_outputs: int, stride: int) -> nn.Sequential:
+        return binary.block(n_inputs, n_outputs, 1, stride)
 
     return nn.Sequential(
         *_stem(plan),
@@ -49,7 +55,3 @@ def _stem(plan: Plan) -> list[nn.Module]:
         return [convolution(3, 16, 3, padding=1), batch_normalization(16), relu()]
     pooled = max_pooling(3, 2, padding=1)
     return [convolution(3, 64, 7, stride=2, padding=3), batch_normalization(64), relu(), pooled]  # 224 -> 112 -> 56
-
-
-def _projection(n_inputs: int, n_outputs: int, stride: int) -> nn.Sequential:
-    return binary_block(n_inputs, n_outputs, 1, stride)

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xnornet_port.schemes import ORIGINAL, scheme_named
+
+if TYPE_CHECKING:
+    from xnornet_port.schemes.scheme import Scheme
 
 __all__ = ["SHORTCUT_TYPES", "NetworkSettings"]
 
@@ -18,3 +24,12 @@ class NetworkSettings:
     depth: int = 18  # of residual networks: the layers with weights on the longest way
     shortcut_type: str = "B"  # of residual networks: one of SHORTCUT_TYPES
     dataset: str = "imagenet"  # names that begin with cifar: pictures of 32x32
+    scheme: str = ORIGINAL  # of the binary blocks: a key of SCHEMES, or ORIGINAL
+
+    @property
+    def binary(self) -> Scheme:
+        """What makes the network's binary blocks, `settings.binary.block(32, 64, 3, padding=1)`.
+
+        Raises XnorNetError for an unknown scheme.
+        """
+        return scheme_named("xnor" if self.scheme == ORIGINAL else self.scheme)
