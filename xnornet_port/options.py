@@ -103,8 +103,8 @@ PORT_OPTIONS = (
     Row("compile", False, "translate the network with torch.compile"),
     Row("testAll", False, "test the last, incomplete batch too (the original leaves it out)"),
     Row("latentWeights", False, "with -testOnly: test an XNOR network's real-valued weights, as the original"),
-    Row("scheme", ORIGINAL, f"of binary layers: {', '.join(SCHEMES)}; original: bwn, or xnor in networks for it"),
-    Row("inputScale", False, "multiply by the paper's input scale K, which the original leaves out: -scheme xnork"),
+    Row("scheme", ORIGINAL, f"how binary layers work: {' | '.join((ORIGINAL, *SCHEMES))}"),
+    Row("inputScale", False, "with the paper's scale K of binary inputs, which the original lacks"),
     Row("quiet", False, "print summaries and warnings only"),
     Row("tensorboard", False, "write loss, accuracies and learning rate for TensorBoard into the run's folder"),
 )
