@@ -102,7 +102,8 @@ def test_defaults() -> None:
         "load_params": "none", "optim_state": "none", "depth": 18, "shortcut_type": "B", "dropout": 0.5,
         "device": "auto", "resume": "none", "checkpoint_every": 500, "picture_timeout": 60,
             "allow_outside": False, "precision": "float32", "compile": False, "test_all": False,
-        "latent_weights": False, "scheme": "original", "input_scale": False, "quiet": False, "tensorboard": False, "save": "",
+        "latent_weights": False, "scheme": "original", "input_scale": False,
+        "quiet": False, "tensorboard": False, "save": "",
     }  # fmt: skip
     assert options.save.startswith("cache/alexnet/")
     assert type(options.lr) is type(options.weight_decay) is type(options.scaling_factor) is float
