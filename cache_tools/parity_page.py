@@ -20,7 +20,9 @@ td.number, th.number { text-align: right; }
 .verdict { font-weight: 600; }
 .differs { color: var(--bad); }
 .agrees { color: var(--good); }
-.bar { position: relative; height: 1.6rem; margin: .5rem 0 1.5rem; border-bottom: 1px solid var(--line); }
+td.number { white-space: nowrap; }
+.caption { font-size: .85rem; margin-top: 0; opacity: .8; }
+.bar { position: relative; height: 1.6rem; margin: .5rem 0 .3rem; border-bottom: 1px solid var(--line); }
 .bar span { position: absolute; top: .3rem; height: 1rem; }
 .interval { background: #4a90d9; border-radius: 2px; min-width: 3px; }
 .published { width: 2px; background: var(--bad); }
@@ -80,9 +82,9 @@ def interval(report: dict[str, Any]) -> str:
     published = report["published_top1"]
     mark = "" if published is None else f'<span class="published" style="left: {published:.2f}%"></span>'
     text = "" if published is None else f", published {published:g} %"
-    label = f"top-1 {low:.2f} to {high:.2f} %{text}, on a line from 0 to 100 %"
+    label = f"95 % interval of top-1, {low:.2f} to {high:.2f} %{text}, on a line from 0 to 100 %"
     inner = f'<span class="interval" style="left: {low:.2f}%; width: {high - low:.2f}%"></span>{mark}'
-    return f'<div class="bar" role="img" aria-label="{label}" title="{label}">{inner}</div>'
+    return f'<div class="bar" role="img" aria-label="{label}" title="{label}">{inner}</div>\n<p class="caption">{label}</p>'
 
 
 def layers(checks: list[dict[str, Any]]) -> str:

@@ -9,6 +9,7 @@ from a fifth of the memory traffic. The convolution itself is oneDNN's in channe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,7 +84,7 @@ class _Prepared:
         found = [part for part in parts if part is not None]
         if len(found) < len(parts):
             return None
-        signs = torch.cat([negative for negative, _ in found])
+        signs = found[0][0] if len(found) == 1 else torch.cat([negative for negative, _ in found])
         channels = self.convolution.out_channels
         if all(nonzero is None for _, nonzero in found):
             return PackedInput(signs, None, channels)
@@ -96,15 +97,15 @@ class _Prepared:
         if self.pooling is not None:
             y = self.pooling(y)
         values = y.permute(0, 2, 3, 1).contiguous()  # (N, H, W, C), as they lie in memory
-        if not bool(torch.isfinite(values.sum())):
+        if not math.isfinite(values.sum().item()):
             return None
         below_low = _words_below(values, self.low)
-        below_high = below_low if self.high is None else _words_below(values, self.high)
-        rising = ~self.falling & self.channels
-        negative = (below_low & rising) | (~below_high & self.falling)
-        if torch.equal(below_low, below_high):
-            return negative, None
-        return negative, ~(below_low ^ below_high) & self.channels
+        if self.high is not None:
+            below_high = _words_below(values, self.high)
+            if not torch.equal(below_low, below_high):
+                negative = (below_low & ~self.falling) | (~below_high & self.falling)
+                return negative, ~(below_low ^ below_high) & self.channels
+        return below_low.bitwise_xor_(self.falling), None
 
 
 def _prepare(modules: Sequence[nn.Module]) -> _Prepared | None:
