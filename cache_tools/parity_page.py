@@ -84,7 +84,7 @@ def interval(report: dict[str, Any]) -> str:
     text = "" if published is None else f", published {published:g} %"
     label = f"95 % interval of top-1, {low:.2f} to {high:.2f} %{text}, on a line from 0 to 100 %"
     inner = f'<span class="interval" style="left: {low:.2f}%; width: {high - low:.2f}%"></span>{mark}'
-    return f'<div class="bar" role="img" aria-label="{label}" title="{label}">{inner}</div>\n<p class="caption">{label}</p>'
+    return f'<div class="bar" role="img" aria-label="{label}">{inner}</div>\n<p class="caption">{label}</p>'
 
 
 def layers(checks: list[dict[str, Any]]) -> str:
