@@ -85,8 +85,12 @@ class Replicas:
         return Scores(loss / total, top1 / total, top5 / total, n_batches=1, n_pictures=round(total))
 
     def any(self, own: bool) -> bool:
-        """Whether it is so in any process: all stop after the same batch. Waits for all, too."""
+        """Whether it is so in any process: all stop after the same batch."""
         return own if self.size == 1 else self._sum([float(own)])[0] > 0
+
+    def wait(self) -> None:
+        """Until all processes have come here."""
+        self.any(False)
 
     def gather(self, own: bytes) -> list[bytes]:
         """The bytes of every process, as many from each."""
@@ -113,10 +117,10 @@ class Replicas:
     def first_alone(self) -> Iterator[None]:
         """The first process goes through the block before the others do: it makes the files that they find."""
         if not self.is_first:
-            self.any(False)
+            self.wait()
         yield
         if self.is_first:
-            self.any(False)
+            self.wait()
 
     def _sum(self, values: list[float]) -> list[float]:
         total = torch.tensor(values, dtype=torch.float64)

@@ -56,11 +56,15 @@ class StateKeeper:
         if self._every and moment.so_far.total.n_batches % self._every == 0:
             self.keep(moment)
 
-    def keep(self, moment: Moment) -> bool:
-        """Write the state. Where that fails (a full disk) a line says so, False is returned and the run goes on."""
-        dropout_streams = self._training.replicas.gather(self._training.dropout_stream.state)
-        if not self._training.replicas.is_first:
-            return True
+    def keep(self, moment: Moment) -> None:
+        """Write the state. Where that fails (a full disk) a line says so, and the run goes on."""
+        replicas = self._training.replicas
+        dropout_streams = replicas.gather(self._training.dropout_stream.state)
+        if replicas.is_first:
+            self._write(moment, dropout_streams)
+        replicas.wait()  # nobody ends while it is being written: a launcher would give the others seconds only
+
+    def _write(self, moment: Moment, dropout_streams: list[bytes]) -> None:
         try:
             tensors, facts = _capture(moment, self._training, dropout_streams, self._data, self._folder)
             write_state(self._folder, moment.epoch, moment.so_far.total.n_batches, tensors, facts)
@@ -69,8 +73,6 @@ class StateKeeper:
                 f"State of epoch {moment.epoch}, batch {moment.so_far.total.n_batches} could not be kept in "
                 f"{self._folder} ({error.strerror or error}); the one before is still there, training goes on"
             )
-            return False
-        return True
 
 
 def restore(stored: StoredState, training: Training, data: DataSource, folder: Path) -> Moment:
