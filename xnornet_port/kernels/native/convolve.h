@@ -200,12 +200,14 @@ static void PATH(find_dots)(const struct PATH(job) *job, const struct PATH(chunk
     for (int64_t i = 0; i < chunk->n_pictures; i++) {
         const int64_t at = (chunk->picture + i) * PATH(out_pixels)(layer) + chunk->pixel;
         for (int64_t p = 0; p < chunk->n_pixels; p++, dots += PATH(panel), second += PATH(panel)) {
-            if (chunk->is_masked) {
-                for (int j = 0; j < PATH(panel); j++) dots[j] = job->n_nonzero[at + p] - dots[j] - second[j];
-            } else {
-                const int32_t *of_class = base + layer->pixel_class[chunk->pixel + p] * PATH(panel);
-                for (int j = 0; j < PATH(panel); j++) dots[j] = of_class[j] - dots[j] - second[j];
-            }
+            const int32_t *of_class = base + layer->pixel_class[chunk->pixel + p] * PATH(panel);
+            int32_t results[PATH(panel)]; /* of its own, so that the compiler may use vectors */
+            for (int j = 0; j < PATH(panel); j++) results[j] = dots[j] + second[j];
+            if (chunk->is_masked)
+                for (int j = 0; j < PATH(panel); j++) results[j] = job->n_nonzero[at + p] - results[j];
+            else
+                for (int j = 0; j < PATH(panel); j++) results[j] = of_class[j] - results[j];
+            memcpy(dots, results, sizeof results);
         }
     }
 }
