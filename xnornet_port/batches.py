@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from xnornet_port.preprocessing import Preprocessing, Workspace, evaluation_samp
 if TYPE_CHECKING:
     import torch  # workers need no PyTorch
 
-__all__ = ["Batch", "BatchRequest", "Fault", "Loader"]
+__all__ = ["Batch", "BatchFiller", "BatchRequest", "Fault", "Loader"]
 
 
 WORDS = {"train": 6, "test": 1}
@@ -59,6 +59,48 @@ class Batch:
     seconds: float
     stream: bytes
     n_others: int = 0  # pictures of the batch that other processes have
+
+
+class PictureSet(Protocol):
+    """What `DataSource` asks of the training or the test pictures; `Dataset` has it."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def image_class(self) -> npt.NDArray[np.int64]: ...
+
+    @property
+    def sample_list(self) -> tuple[npt.NDArray[np.int64], ...]: ...
+
+    def __len__(self) -> int: ...
+
+
+class TrainingCheck(Protocol):
+    """Settings that can refuse to train; `Preprocessing` has it."""
+
+    def check_training(self) -> None: ...
+
+
+class BatchFiller(Protocol):
+    """What makes batches in the main process: `Loader`, or `CifarLoader`."""
+
+    stream: Generator
+
+    @property
+    def train(self) -> PictureSet: ...
+
+    @property
+    def test(self) -> PictureSet: ...
+
+    @property
+    def settings(self) -> TrainingCheck: ...
+
+    def input_shape(self, request: BatchRequest) -> tuple[int, int, int, int]: ...
+
+    def fill(
+        self, request: BatchRequest, inputs: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
+    ) -> tuple[Fault, ...]: ...
 
 
 @dataclass

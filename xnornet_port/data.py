@@ -17,7 +17,7 @@ import numpy as np
 
 from lua_compat import Generator
 from xnornet_port.ahead import made_ahead
-from xnornet_port.batches import Batch, BatchRequest, Loader
+from xnornet_port.batches import Batch, BatchFiller, BatchRequest, Loader
 from xnornet_port.donkeys import PICTURE_SECONDS, DonkeyPool
 from xnornet_port.errors import XnorNetError
 from xnornet_port.metadata import MEAN_STD_SAMPLES, open_metadata
@@ -28,7 +28,7 @@ from xnornet_port.unreadable import UnreadableList
 if TYPE_CHECKING:
     from xnornet_port.transfer import Mover
 
-__all__ = ["DataSource", "open_data"]
+__all__ = ["DataSource", "MainProcess", "Part", "open_data"]
 
 Say = Callable[[str], None]
 Part = Callable[[int], tuple[int, int]]
@@ -47,7 +47,7 @@ class BatchMaker(Protocol):
 class MainProcess:
     """-nDonkeys 0: each batch is made when it is wanted, all from the one stream it is given (ledger row 13)."""
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: BatchFiller) -> None:
         self._loader = loader
 
     @property
@@ -87,7 +87,7 @@ class DataSource:
 
     def __init__(
         self,
-        loader: Loader,
+        loader: BatchFiller,
         maker: BatchMaker,
         unreadable: UnreadableList,
         part: Part | None = None,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from lua_compat.cmdline import CmdLine, HelpRequested, OptionValue
 from lua_compat.errors import CmdLineError
 from lua_compat.lua_format import os_date, to_string
+from xnornet_port.cifar_names import CIFAR_CLASSES, CIFAR_SIDE
 from xnornet_port.errors import XnorNetError
 from xnornet_port.models import NETWORKS
 from xnornet_port.models.settings import SHORTCUT_TYPES
@@ -55,7 +56,7 @@ class Row(NamedTuple):
 ORIGINAL_OPTIONS = (
     Row("cache", "./cache/", "folder of the caches, and of a sub-folder per run"),
     Row("data", "./imagenet/imagenet_raw_images/256", "folder with train/CLASS/PICTURE and val/CLASS/PICTURE"),
-    Row("dataset", "imagenet", "cifar...: residual networks for pictures of 32x32"),
+    Row("dataset", "imagenet", "imagenet: folders of pictures; cifar10, cifar100: files of theirs in -data"),
     Row("manualSeed", 2, "seed of weights, dropout and data"),
     Row("GPU", 1, "which GPU, counted from 1"),
     Row("nGPU", 1, "processes that train together, each on a GPU of its own (or on the CPU)"),
@@ -152,7 +153,7 @@ class Options:
 
     cache: str  # folder of the cache files and the run folders
     data: str  # folder with train/ and val/
-    dataset: str  # names that begin with cifar: residual networks for pictures of 32x32
+    dataset: str  # a key of CIFAR_CLASSES; anything else means folders of pictures
     manual_seed: int
     gpu: int  # counted from 1
     n_gpu: int
@@ -219,13 +220,14 @@ def parse_options(argv: Sequence[str], net_types: Sequence[str] = NET_TYPES, now
     value that cannot be, `HelpRequested` for -help.
     """
     cmd = _command_line(net_types)
-    values = cmd.parse(argv, PROGRAM)
+    typed = cmd.parse(argv, PROGRAM)
+    values = _with_cifars_sizes(typed)
     _check_numbers(values)
     _check_choices(values, net_types)
     _check_scheme(values)
     _check_files(values)
     _check_packed(values)
-    name = cmd.string(str(values["netType"]), values, NOT_IN_NAME)
+    name = cmd.string(str(values["netType"]), typed, NOT_IN_NAME)
     return _options(values, str(Path(str(values["cache"])) / name / os_date(when=now).replace(" ", "")))
 
 
@@ -318,6 +320,24 @@ def _command_line(net_types: Sequence[str]) -> CmdLine:
             cmd.option(f"-{row.name}", row.default, row.help)
     cmd.text()
     return cmd
+
+
+def _with_cifars_sizes(typed: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
+    """With -dataset cifar10 or cifar100, the sizes and classes of its pictures where the defaults are ImageNet's."""
+    values, dataset = dict(typed), str(typed["dataset"])
+    if not dataset.startswith("cifar"):
+        return values
+    if dataset not in CIFAR_CLASSES:
+        raise XnorNetError(f"-dataset {dataset}: expected imagenet, {' or '.join(CIFAR_CLASSES)}")
+    defaults = {row.name: row.default for row in ORIGINAL_OPTIONS}
+    fixed = {"imageSize": CIFAR_SIDE, "cropSize": CIFAR_SIDE, "nClasses": CIFAR_CLASSES[dataset], "scalingFactor": 0}
+    for name, value in fixed.items():
+        if values[name] not in (value, defaults[name]):
+            raise XnorNetError(
+                f"-{name} {to_string(values[name])}: with -dataset {dataset} it is {value}; leave it out"
+            )
+        values[name] = value
+    return values
 
 
 def _check_numbers(values: Mapping[str, OptionValue]) -> None:

@@ -18,6 +18,7 @@ from xnornet_port.answers import criterion_of
 from xnornet_port.batch_part_draws import BatchPartGenerator
 from xnornet_port.binarization import Binarizer
 from xnornet_port.checkpoint import latest_epoch, load_optimizer_state, model_path, what_is_saved
+from xnornet_port.cifar import is_cifar, open_cifar
 from xnornet_port.compilation import compiled
 from xnornet_port.data import DataSource, open_data
 from xnornet_port.dataset_cache import write_classes
@@ -50,7 +51,8 @@ def run(options: Options, report: Report, place: Place | None = None) -> int:
     `place`: which of several processes this is, where they train together. User errors raise XnorNetError.
     """
     # before the seconds it takes to draw a large network
-    check_data_folder(options.data, ["val"] if options.test_only else ["train", "val"])
+    parts = ["val"] if options.test_only else ["train", "val"]
+    check_data_folder(options.data, [] if is_cifar(options.dataset) else parts)
     device = choose_device(options.device, options.gpu, place)
     use_full_precision()
     with join(place, device) as replicas:
@@ -230,6 +232,12 @@ def _make_folder(folder: Path) -> Path:
 
 
 def _open_data(options: Options, device: torch.device, replicas: Replicas, report: Report) -> DataSource:
+    part = replicas.part if replicas.size > 1 else None
+    mover = Mover(CudaCopies(device)) if device.type == "cuda" else None
+    unreadable_file = Path(options.save) / unreadable.FILE_NAME
+    if is_cifar(options.dataset):
+        pictures = unreadable.UnreadableList(report.warn, unreadable_file)
+        return open_cifar(options.data, options.dataset, options.manual_seed, report.say, pictures, part, mover)
     return open_data(
         data=options.data,
         cache=options.cache,
@@ -243,11 +251,11 @@ def _open_data(options: Options, device: torch.device, replicas: Replicas, repor
         progress=report.progress,
         training=not options.test_only,
         picture_seconds=options.picture_timeout,
-        unreadable_file=Path(options.save) / unreadable.FILE_NAME,
+        unreadable_file=unreadable_file,
         warn=report.warn,
         allow_outside=options.allow_outside,
-        part=replicas.part if replicas.size > 1 else None,
-        mover=Mover(CudaCopies(device)) if device.type == "cuda" else None,
+        part=part,
+        mover=mover,
     )
 
 

@@ -47,6 +47,7 @@ NETWORKS = {
     "googlenetbn": Network(".googlenet.googlenetbn", "as_constructed"),
     "ninbn": Network(".ninbn.ninbn", "as_constructed"),
     "ninxnor": Network(".ninxnor.ninxnor", "as_xnornet"),
+    "vggsmall": Network(".vggsmall.vggsmall", "as_xnornet"),
     "squeezenet": Network(".squeezenet.squeezenet", "as_constructed"),
     "resnet": Network(".resnet.resnet", "as_residual"),
     "resnetxnor": Network(".resnetxnor.resnetxnor", "as_xnornet"),
