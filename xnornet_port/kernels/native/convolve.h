@@ -131,11 +131,25 @@ struct PATH(chunk) {
     int32_t *pooled;             /* the same after pooling, or NULL */
 };
 
+static void PATH(fill_windows)(const struct PATH(job) *job, const struct PATH(chunk) *chunk) {
+    const struct xnor_layer *layer = job->layer;
+    const int64_t unit_bytes = PATH(is_encoded) ? 8 : 4, pixel = unit_bytes * xnor_units(layer->channels);
+    const int64_t row = layer->stride_y * xnor_padded_width(layer) * pixel, step = layer->stride_x * pixel;
+    const uint8_t *picture = PATH(is_encoded) ? job->encoded : (const uint8_t *)job->signs;
+    const uint8_t **window = chunk->windows;
+    picture += unit_bytes * chunk->picture * job->picture_units;
+    for (int64_t i = 0; i < chunk->n_pictures; i++, picture += unit_bytes * job->picture_units) {
+        int64_t y = chunk->pixel / layer->out_width, x = chunk->pixel % layer->out_width;
+        for (int64_t p = 0; p < chunk->n_pixels; p++) {
+            *window++ = picture + y * row + x * step;
+            if (++x == layer->out_width) x = 0, y++;
+        }
+    }
+}
+
 static int PATH(open_chunk)(const struct PATH(job) *job, int64_t index, struct PATH(chunk) *chunk) {
     const struct xnor_layer *layer = job->layer;
-    const int64_t units = xnor_units(layer->channels), piece = index % job->picture_pieces;
-    const int64_t all = PATH(out_pixels)(layer), unit_bytes = PATH(is_encoded) ? 8 : 4;
-    const uint8_t *base = PATH(is_encoded) ? job->encoded : (const uint8_t *)job->signs;
+    const int64_t all = PATH(out_pixels)(layer), piece = index % job->picture_pieces;
     chunk->picture = index / job->picture_pieces * job->chunk_pictures;
     chunk->n_pictures = xnor_min(job->chunk_pictures, job->call->batch - chunk->picture);
     /* pieces begin at multiples of 16 pixels, which keeps their stores aligned */
@@ -153,13 +167,7 @@ static int PATH(open_chunk)(const struct PATH(job) *job, int64_t index, struct P
         chunk->pooled = malloc(4 * PATH(panel) * (size_t)(chunk->n_pictures * pooling->out_height * pooling->out_width));
     if (!chunk->windows || !chunk->dots || (layer->second_panel && !chunk->second)) return 0;
     if (pooling->kernel_y && !chunk->pooled) return 0;
-    for (int64_t i = 0; i < chunk->n_pictures; i++)
-        for (int64_t p = 0; p < chunk->n_pixels; p++) {
-            const int64_t y = (chunk->pixel + p) / layer->out_width, x = (chunk->pixel + p) % layer->out_width;
-            const int64_t at = (y * layer->stride_y * xnor_padded_width(layer) + x * layer->stride_x) * units;
-            chunk->windows[i * chunk->n_pixels + p] =
-                base + unit_bytes * ((chunk->picture + i) * job->picture_units + at);
-        }
+    PATH(fill_windows)(job, chunk);
     return 1;
 }
 
@@ -185,6 +193,9 @@ static void PATH(count_differing)(const struct PATH(job) *job, const struct PATH
     }
 }
 
+/* A panel's integers; written as a vector, for gcc 12 makes pieces of a loop that wait for each other in memory. */
+typedef int32_t PATH(vector) __attribute__((vector_size(4 * PATH(panel)), aligned(4), may_alias));
+
 /* dot = places that count - 2 * differing bits. */
 static void PATH(find_dots)(const struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel) {
     const struct xnor_layer *layer = job->layer;
@@ -200,14 +211,10 @@ static void PATH(find_dots)(const struct PATH(job) *job, const struct PATH(chunk
     for (int64_t i = 0; i < chunk->n_pictures; i++) {
         const int64_t at = (chunk->picture + i) * PATH(out_pixels)(layer) + chunk->pixel;
         for (int64_t p = 0; p < chunk->n_pixels; p++, dots += PATH(panel), second += PATH(panel)) {
-            const int32_t *of_class = base + layer->pixel_class[chunk->pixel + p] * PATH(panel);
-            int32_t results[PATH(panel)]; /* of its own, so that the compiler may use vectors */
-            for (int j = 0; j < PATH(panel); j++) results[j] = dots[j] + second[j];
-            if (chunk->is_masked)
-                for (int j = 0; j < PATH(panel); j++) results[j] = job->n_nonzero[at + p] - results[j];
-            else
-                for (int j = 0; j < PATH(panel); j++) results[j] = of_class[j] - results[j];
-            memcpy(dots, results, sizeof results);
+            PATH(vector) places = ((const PATH(vector) *)base)[layer->pixel_class[chunk->pixel + p]];
+            if (chunk->is_masked) places = (PATH(vector)){0} + job->n_nonzero[at + p];
+            const PATH(vector) differing = *(const PATH(vector) *)dots + *(const PATH(vector) *)second;
+            *(PATH(vector) *)dots = places - differing;
         }
     }
 }
