@@ -22,13 +22,13 @@ import torch
 from torch import nn
 
 import lua_compat
-import xnornet_port.layers  # noqa: F401  registers nn.BinActiveZ, which networks of XNOR-Net hold
 from cache_tools.console import add_quiet
 from cache_tools.convert_packed import PICTURES, write_packed_network
 from lua_compat.errors import LuaCompatError
 from lua_compat.nn.class_names import Names
 from lua_compat.values import LuaTable, TorchObject
 from xnornet_port.packed_file import PACKED_SUFFIX
+from xnornet_port.schemes import import_schemes
 
 __all__ = ["EPILOG", "add_arguments", "run"]
 
@@ -166,6 +166,7 @@ def check(
 
 def network_object(path: Path, key: str | None) -> TorchObject:
     """The Torch7 object of the network in a file, below `key` where that is a table."""
+    import_schemes()  # so that the layers of XNOR-Net and of other schemes are known
     value = lua_compat.load(path)
     if key is not None and isinstance(value, LuaTable):
         value = value.get(key)

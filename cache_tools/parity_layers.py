@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cache_tools.parity_verdict import LayerCheck
+from xnornet_port.input_scale import input_scale
 from xnornet_port.kernels import Geometry, PackedInput, PackedWeights, Pooling, Thresholds, xnor_dot
 from xnornet_port.kernels.packing import unpack_bits
 from xnornet_port.kernels.reference import pack_input, pooled_signs, scaled
@@ -96,7 +97,7 @@ class LayerChecks:
         differing = (dots != expected).sum(dim=(0, 2, 3))
         for number in differing.nonzero().flatten().tolist():
             check.wrong_filters[number + 1] = check.wrong_filters.get(number + 1, 0) + int(differing[number])
-        check.wrong_outputs += _wrong_outputs(layer, dots, output)
+        check.wrong_outputs += _wrong_outputs(layer, x, dots, output)
         theirs = self._float_inputs.pop(layer.place, None)
         if theirs is not None:
             check.n_signs += theirs.numel()
@@ -109,7 +110,7 @@ class LayerChecks:
         return weight.detach().sign().cpu() if isinstance(weight, Tensor) else layer.unpacked().cpu()
 
 
-def _wrong_outputs(layer: XnorConvolution, dots: Tensor, output: Tensor | PackedInput) -> int:
+def _wrong_outputs(layer: XnorConvolution, x: Tensor | PackedInput, dots: Tensor, output: Tensor | PackedInput) -> int:
     """How many outputs are not what follows from these dot products; bits are counted in words of 64."""
     thresholds = layer.thresholds
     if isinstance(output, PackedInput) and thresholds is not None:
@@ -118,8 +119,17 @@ def _wrong_outputs(layer: XnorConvolution, dots: Tensor, output: Tensor | Packed
         ours, theirs = signs_as_floats(output) != 0, signs_as_floats(expected) != 0
         return int(wrong.sum()) + int((ours != theirs).sum())
     if isinstance(output, Tensor):
-        return int((output.cpu() != scaled(dots, layer.packed)).sum())
+        return int((output.cpu() != _scaled(layer, x, dots)).sum())
     return dots.numel()
+
+
+def _scaled(layer: XnorConvolution, x: Tensor | PackedInput, dots: Tensor) -> Tensor:
+    """What numbers follow from the dot products: alpha dot + bias, or alpha dot K + bias."""
+    if not layer.input_scaled or isinstance(x, PackedInput):
+        return scaled(dots, layer.packed)
+    factor = input_scale(x, layer.kernel_size, layer.geometry.stride, layer.geometry.padding).cpu()
+    product = scaled(dots, replace(layer.packed, bias=None, prepared={})) * factor
+    return product if layer.bias is None else product + layer.bias.cpu().view(1, -1, 1, 1)
 
 
 def as_signs(x: Tensor | PackedInput) -> Tensor:

@@ -31,7 +31,7 @@ def input_scale(x: torch.Tensor, kernel: Pair, stride: Pair, padding: Pair) -> t
 
 @register("nn.BinConvolutionK", container=True)
 class InputScaledConvolution(nn.Module):
-    """A binary activation and a convolution, its result times K: Y = (sign(I) * W) K + bias (-inputScale).
+    """A binary activation and a convolution without bias, its result times K: Y = (sign(I) * W) K (-inputScale).
 
     I is the layer's input, as a rule of a batch normalisation; W is alpha sign(W) while the weights are binary. The
     gradient goes through K as well as, straight through, the sign. In Torch7 it would be a class of two `modules`.
@@ -40,9 +40,9 @@ class InputScaledConvolution(nn.Module):
     def __init__(self, convolution: nn.Conv2d, activation: nn.Module | None = None):
         super().__init__()
         is_plain = convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
-        if not is_plain or convolution.dilation != (1, 1) or convolution.groups != 1:
+        if not is_plain or convolution.dilation != (1, 1) or convolution.groups != 1 or convolution.bias is not None:
             raise XnorNetError(
-                f"{convolution}: an input scale needs zero padding in numbers, no dilation and one group"
+                f"{convolution}: an input scale needs zero padding in numbers, no dilation, one group and no bias"
             )
         self.activation = BinActiveZ() if activation is None else activation
         self.convolution = convolution
@@ -55,11 +55,8 @@ class InputScaledConvolution(nn.Module):
         return kernel, stride, padding
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        kernel, stride, padding = self.box
-        weight, bias = self.convolution.weight, self.convolution.bias
-        y = functional.conv2d(self.activation(x), weight, None, stride, padding)
-        y = y * input_scale(x, kernel, stride, padding)
-        return y if bias is None else y + bias.view(1, -1, 1, 1)
+        y: torch.Tensor = self.convolution(self.activation(x))
+        return y * input_scale(x, *self.box)
 
     @classmethod
     def from_t7(cls, fields: Fields) -> InputScaledConvolution:

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 import lua_compat
 import lua_compat.nn
+from cache_tools.parity_layers import LayerChecks
 from lua_compat.errors import LuaCompatError
 from lua_compat.generator import Generator
 from lua_compat.nn import from_torch, to_torch
@@ -51,7 +52,7 @@ def test_k_is_the_papers_convolution_with_a_box(
 
 def layer(activation: nn.Module | None = None, stride: int = 1) -> InputScaledConvolution:
     torch.manual_seed(1)
-    return InputScaledConvolution(nn.Conv2d(3, 4, 3, stride, padding=1), activation).double()
+    return InputScaledConvolution(nn.Conv2d(3, 4, 3, stride, padding=1, bias=False), activation).double()
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -93,8 +94,9 @@ def test_saved_and_loaded() -> None:
 
 
 def test_what_has_no_input_scale() -> None:
-    with pytest.raises(XnorNetError, match="no dilation"):
-        InputScaledConvolution(nn.Conv2d(3, 4, 3, dilation=2))
+    for convolution in (nn.Conv2d(3, 4, 3, dilation=2, bias=False), nn.Conv2d(3, 4, 3)):
+        with pytest.raises(XnorNetError, match="no dilation, one group and no bias"):
+            InputScaledConvolution(convolution)
     written = from_torch(layer().float())
     written["modules"] = lua_compat.LuaTable({1: written["modules"][2]})
     with pytest.raises(LuaCompatError, match=r"BinConvolutionK.* a binary activation and a convolution, found Conv2d"):
@@ -144,3 +146,13 @@ def test_a_packed_network_answers_as_the_float_one(network: nn.Module, backend: 
     path = tmp_path / "net.xnor.safetensors"
     packed.save(path)
     assert torch.equal(XnorModel.load(path, backend)(pictures), packed(pictures))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_parity_follows_the_scaled_outputs(network: nn.Module, backend: str) -> None:
+    """cache_tools parity recomputes each layer's numbers from its integers; with K they are alpha dot K, to the bit."""
+    checks = LayerChecks(XnorModel.from_model(network, backend), None)
+    with checks.watching():
+        checks.model(torch.randn(2, 3, 32, 32))
+    assert [check.wrong_outputs for check in checks.checks.values()] == [0] * 8
+    assert all(check.n_dots and not check.wrong_filters for check in checks.checks.values())

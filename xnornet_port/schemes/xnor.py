@@ -60,5 +60,5 @@ class XnorWithInputScale(Xnor):
     def block(self, n_inputs: int, n_outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Sequential:
         return nn.Sequential(
             batch_normalization(n_inputs, eps=1e-4),
-            InputScaledConvolution(self.convolution(n_inputs, n_outputs, kernel, stride, padding)),
+            InputScaledConvolution(self.convolution(n_inputs, n_outputs, kernel, stride, padding, bias=False)),
         )

@@ -1,6 +1,9 @@
 """Binary schemes: weights and gradients by hand; every one trains, is saved, tested and packed as it was made."""
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -178,3 +181,12 @@ def test_a_file_of_an_unknown_scheme() -> None:
     written["scheme"] = "newest"
     with pytest.raises(XnorNetError, match="scheme newest: unknown; available are bwn"):
         scheme_of(to_torch(written))
+
+
+def test_tools_read_the_layers_of_a_scheme(tmp_path: Path) -> None:
+    """In a process of its own, where nothing else has made nn.BinActiveBiReal known."""
+    lua_compat.save(tmp_path / "net.t7", from_torch(built("bireal")))
+    words = [sys.executable, "-m", "cache_tools", "convert", str(tmp_path / "net.t7"), str(tmp_path / "again.t7")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again.t7").exists()
