@@ -100,21 +100,23 @@ def test_training_of_a_bwn_network_is_torch7s(run: Run, name: str) -> None:
 
 
 def same_statistics(ours: list[np.ndarray], theirs: list[LuaTable], name: str, place: str) -> None:
-    """Size, sum of absolute values, norm (within 1e-4) and first values (1e-3, with adam 3e-3) of each parameter.
+    """Size, sum of absolute values, norm (within 1e-4), first values (1e-3) of each parameter; with adam 3 times that.
 
     Left out with adam: biases of convolutions in front of a batch normalisation. Their gradient is 0 but for rounding,
     and adam's step is as long for noise as for a gradient; so are single weights of a gradient near 0, which differ by
-    up to 1.03e-3 with another number of threads.
+    up to 1.03e-3, and a sum of small ones by 1.5e-4, with another number of threads.
     """
-    tolerance = 3e-3 if name == "bwn_adam" else 1e-3
+    factor = 3 if name == "bwn_adam" else 1
     for k, (a, b) in enumerate(zip(ours, theirs, strict=True), start=1):
         values = a.astype(np.float64)
         assert list(a.shape) == b["size"].to_list(), f"{place}, tensor {k}"
         if name == "bwn_adam" and k % 4 == 2:  # weight, bias of the convolution; weight, bias of the normalisation
             continue
-        assert np.abs(values).sum() == pytest.approx(b["abs"], rel=1e-4), f"{place}, tensor {k}"
-        assert np.sqrt((values**2).sum()) == pytest.approx(b["norm"], rel=1e-4), f"{place}, tensor {k}"
-        assert worst_difference(values.reshape(-1)[: len(b["first"])], b["first"]) < tolerance, f"{place}, tensor {k}"
+        assert np.abs(values).sum() == pytest.approx(b["abs"], rel=factor * 1e-4), f"{place}, tensor {k}"
+        assert np.sqrt((values**2).sum()) == pytest.approx(b["norm"], rel=factor * 1e-4), f"{place}, tensor {k}"
+        assert worst_difference(values.reshape(-1)[: len(b["first"])], b["first"]) < factor * 1e-3, (
+            f"{place}, tensor {k}"
+        )
 
 
 @pytest.mark.parametrize("name", BWN)
