@@ -107,8 +107,8 @@ def test_the_saved_network_tests_as_the_trained_one(main: MainRun, saved: Callab
 def test_a_residual_network_of_our_own_is_trained_saved_and_tested(
     main: MainRun, saved: Callable[[], Path], net_type: str, criterion: str
 ) -> None:
-    """-dataset cifar builds the network for pictures of 32x32; -depth and -shortcutType are its own."""
-    options = ("-dataset", "cifar", "-depth", 8, "-shortcutType", "A", "-imageSize", 40, "-cropSize", 32)
+    """A depth of 6n + 2 is the network for pictures of 32x32; -depth and -shortcutType are its own."""
+    options = ("-depth", 8, "-shortcutType", "A", "-imageSize", 40, "-cropSize", 32)
     code, out, _ = main("-netType", net_type, *options, "-binaryWeight", network="")
     assert code == 0
     assert f"=> Criterion\t\nnn.{criterion}" in out
