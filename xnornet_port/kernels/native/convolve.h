@@ -9,10 +9,23 @@
  * to stay in the first-level cache.
  */
 
+/* A batch, cut into parts of a few pictures: each is packed right before it is multiplied, while its bits are near. */
+struct PATH(parts) {
+    const struct xnor_layer *layer;
+    const struct xnor_call *call;
+    struct xnor_window window;
+#ifdef PATH_ENCODES
+    struct PATH(table) table;
+#endif
+    int64_t n;
+    atomic_int has_zero_results, is_out_of_memory;
+};
+
 struct PATH(job) {
     const struct xnor_layer *layer;
     const struct xnor_call *call;
     struct xnor_window window;
+    const uint8_t *ahead;      /* the next part's floats, fetched from memory while this one is multiplied; or NULL */
     uint32_t *signs, *nonzero; /* [batch][padded_height][padded_width][units]; `nonzero` right behind `signs` */
     uint8_t *encoded;          /* instead of both, where a path has its own form of a picture */
 #ifdef PATH_ENCODES
@@ -126,6 +139,8 @@ struct PATH(chunk) {
     int64_t pixel, n_pixels;     /* output pixels of each */
     int is_masked;
     const uint8_t **windows;     /* where each pixel's window begins */
+    const uint8_t *ahead;        /* memory to fetch with the next tile, so many bytes; or NULL */
+    int64_t ahead_bytes;
     int32_t *dots;               /* [picture][pixel][panel] */
     int32_t *second;             /* the same of a panel's second set of weights, or NULL */
     int32_t *pooled;             /* the same after pooling, or NULL */
@@ -145,6 +160,14 @@ static void PATH(fill_windows)(const struct PATH(job) *job, const struct PATH(ch
             if (++x == layer->out_width) x = 0, y++;
         }
     }
+}
+
+static void PATH(share_ahead)(const struct PATH(job) *job, struct PATH(chunk) *chunk, int64_t piece) {
+    const struct xnor_layer *layer = job->layer;
+    const int64_t bytes = 4 * job->call->batch * layer->channels * layer->height * layer->width / job->picture_pieces;
+    const int64_t tiles = job->n_panels * xnor_ceil_div(chunk->n_pictures * chunk->n_pixels, PATH(tile_rows));
+    chunk->ahead = job->ahead ? job->ahead + piece * bytes : NULL;
+    chunk->ahead_bytes = job->ahead ? xnor_ceil_div(xnor_ceil_div(bytes, tiles), 64) * 64 : 0;
 }
 
 static int PATH(open_chunk)(const struct PATH(job) *job, int64_t index, struct PATH(chunk) *chunk) {
@@ -168,6 +191,7 @@ static int PATH(open_chunk)(const struct PATH(job) *job, int64_t index, struct P
     if (!chunk->windows || !chunk->dots || (layer->second_panel && !chunk->second)) return 0;
     if (pooling->kernel_y && !chunk->pooled) return 0;
     PATH(fill_windows)(job, chunk);
+    PATH(share_ahead)(job, chunk, piece);
     return 1;
 }
 
@@ -179,7 +203,7 @@ static void PATH(close_chunk)(struct PATH(chunk) *chunk) {
 }
 
 /* Bits that differ, for every pixel of the chunk, in tiles of as equal heights as can be. */
-static void PATH(count_differing)(const struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel,
+static void PATH(count_differing)(const struct PATH(job) *job, struct PATH(chunk) *chunk, int64_t panel,
                                   int32_t *counts) {
     const int64_t n = chunk->n_pictures * chunk->n_pixels;
     const int64_t tiles = xnor_ceil_div(n, PATH(tile_rows)), rows = n / tiles, n_higher = n % tiles;
@@ -190,6 +214,8 @@ static void PATH(count_differing)(const struct PATH(job) *job, const struct PATH
         const int height = (int)(rows + (tile < n_higher));
         PATH(tile)(height, &job->window, chunk->windows + p, to_mask, weights, counts + p * PATH(panel));
         p += height;
+        for (int64_t i = 0; i < chunk->ahead_bytes; i += 64) __builtin_prefetch(chunk->ahead + i, 0, 2);
+        chunk->ahead += chunk->ahead_bytes;
     }
 }
 
@@ -197,7 +223,7 @@ static void PATH(count_differing)(const struct PATH(job) *job, const struct PATH
 typedef int32_t PATH(vector) __attribute__((vector_size(4 * PATH(panel)), aligned(4), may_alias));
 
 /* dot = places that count - 2 * differing bits. */
-static void PATH(find_dots)(const struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel) {
+static void PATH(find_dots)(const struct PATH(job) *job, struct PATH(chunk) *chunk, int64_t panel) {
     const struct xnor_layer *layer = job->layer;
     const int32_t *base = layer->base + panel * layer->n_classes * PATH(panel);
     const int64_t second_panel = layer->second_panel ? layer->second_panel[panel] : -1;
@@ -310,14 +336,23 @@ static void PATH(multiply_item)(void *context, int64_t index) {
 
 /* ---- all of it ---- */
 
+enum { PATH(chunk_pixels) = 256 };
+
+/* Pictures that give enough pixels for full tiles. */
+static int64_t PATH(chunk_pictures)(const struct xnor_layer *layer) {
+    const int64_t pixels = PATH(out_pixels)(layer);
+    return pixels < PATH(chunk_pixels) ? PATH(chunk_pixels) / pixels : 1;
+}
+
 static int64_t PATH(plan)(struct PATH(job) *job) {
-    enum { PIXELS = 256, ITEMS_PER_THREAD = 8 };
+    enum { PIXELS = PATH(chunk_pixels), ITEMS_PER_THREAD = 8 };
     const int64_t batch = job->call->batch, threads = job->call->threads, pixels = PATH(out_pixels)(job->layer);
     job->picture_units =
         xnor_padded_height(job->layer) * xnor_padded_width(job->layer) * xnor_units(job->layer->channels);
     job->n_panels = xnor_ceil_div(job->layer->filters, PATH(panel));
     job->row_parts = batch < threads ? xnor_min(threads, xnor_padded_height(job->layer)) : 1;
-    job->chunk_pictures = xnor_min(batch, pixels < PIXELS ? PIXELS / pixels : 1);
+    const int64_t full_chunks = batch / PATH(chunk_pictures)(job->layer);
+    job->chunk_pictures = full_chunks ? xnor_ceil_div(batch, full_chunks) : batch;
     const int can_be_cut = !job->call->pooling.kernel_y;
     job->picture_pieces = can_be_cut && pixels > PIXELS + PIXELS / 2 ? xnor_ceil_div(pixels, PIXELS) : 1;
     const int64_t chunks = xnor_ceil_div(batch, job->chunk_pictures) * job->picture_pieces;
@@ -344,30 +379,86 @@ static int PATH(run_job)(struct PATH(job) *job, int64_t n_items) {
     return atomic_load(&job->has_zero_results) ? XNOR_ZEROS : XNOR_OK;
 }
 
-static int PATH(run)(const struct xnor_layer *layer, const struct xnor_call *call) {
-    struct PATH(job) job = {.layer = layer, .call = call};
+static int PATH(run_part)(const struct PATH(parts) *parts, const struct xnor_call *call, const uint8_t *ahead) {
+    const struct xnor_layer *layer = parts->layer;
+    struct PATH(job) job = {.layer = layer, .call = call, .window = parts->window, .ahead = ahead};
     const int64_t n_items = PATH(plan)(&job);
     const size_t plane = 4 * (size_t)(call->batch * job.picture_units), slack = 64; /* half words are read as words */
-    int32_t *offsets = malloc(4 * (size_t)PATH(n_offsets)(layer));
     job.has_zeros = malloc((size_t)(call->batch * job.row_parts));
     job.signs = malloc(2 * plane + slack);
     if (PATH(is_encoded)) job.encoded = malloc(2 * plane + slack);
 #ifdef PATH_ENCODES
-    struct PATH(table) table;
-    PATH(fill_table)(&table);
-    job.table = &table;
-    job.window.table = table.counts;
+    job.table = &parts->table;
 #endif
     int status = XNOR_NO_MEMORY;
-    if (offsets && job.has_zeros && job.signs && (job.encoded || !PATH(is_encoded))) {
+    if (job.has_zeros && job.signs && (job.encoded || !PATH(is_encoded))) {
         job.nonzero = job.signs + call->batch * job.picture_units;
-        PATH(fill_window)(layer, offsets, &job.window);
         status = PATH(run_job)(&job, n_items);
     }
-    free(offsets);
     free(job.has_zeros);
     free(job.signs);
     free(job.encoded);
+    return status;
+}
+
+/* `call` for n of its pictures, on one thread. */
+static struct xnor_call PATH(cut_call)(const struct xnor_layer *layer, const struct xnor_call *call, int64_t first,
+                                       int64_t n) {
+    const struct xnor_pooling *pooling = &call->pooling;
+    const int64_t pixels = layer->height * layer->width, out_pixels = PATH(out_pixels)(layer);
+    const int64_t in_words = first * pixels * xnor_words(layer->channels);
+    const int64_t sign_pixels = pooling->kernel_y ? pooling->out_height * pooling->out_width : out_pixels;
+    const int64_t out_words = first * sign_pixels * xnor_words(layer->filters);
+    struct xnor_call part = *call;
+    part.batch = n, part.threads = 1;
+    if (call->x) part.x += first * layer->channels * pixels;
+    if (call->signs) part.signs += in_words;
+    if (call->nonzero) part.nonzero += in_words;
+    if (call->out) part.out = (float *)call->out + first * layer->filters * out_pixels;
+    if (call->out_signs) part.out_signs += out_words, part.out_nonzero += out_words;
+    return part;
+}
+
+static void PATH(part_item)(void *context, int64_t index) {
+    struct PATH(parts) *parts = context;
+    const struct xnor_call *call = parts->call;
+    const int64_t first = call->batch * index / parts->n, end = call->batch * (index + 1) / parts->n;
+    const int64_t next = call->batch * xnor_min(index + call->threads, parts->n) / parts->n;
+    const struct xnor_call part = PATH(cut_call)(parts->layer, call, first, end - first);
+    const int has_next = call->x && next + (end - first) <= call->batch;
+    const int64_t pixels = parts->layer->height * parts->layer->width;
+    const float *ahead = has_next ? call->x + next * parts->layer->channels * pixels : NULL;
+    const int status = PATH(run_part)(parts, &part, (const uint8_t *)ahead);
+    if (status == XNOR_ZEROS) atomic_store(&parts->has_zero_results, 1);
+    if (status == XNOR_NO_MEMORY) atomic_store(&parts->is_out_of_memory, 1);
+}
+
+/* How many parts to make of a batch; 1 where that would leave threads idle: then they share each picture. */
+static int64_t PATH(count_parts)(const struct xnor_layer *layer, const struct xnor_call *call) {
+    enum { PARTS_PER_THREAD = 3 };
+    const int64_t parts = call->batch / PATH(chunk_pictures)(layer);
+    if (call->threads > 1 && parts < PARTS_PER_THREAD * call->threads) return 1;
+    return parts > call->threads ? parts / call->threads * call->threads : 1;
+}
+
+static int PATH(run)(const struct xnor_layer *layer, const struct xnor_call *call) {
+    struct PATH(parts) parts = {.layer = layer, .call = call, .n = PATH(count_parts)(layer, call)};
+    int32_t *offsets = malloc(4 * (size_t)PATH(n_offsets)(layer));
+#ifdef PATH_ENCODES
+    PATH(fill_table)(&parts.table);
+    parts.window.table = parts.table.counts;
+#endif
+    if (!offsets) return XNOR_NO_MEMORY;
+    PATH(fill_window)(layer, offsets, &parts.window);
+    int status;
+    if (parts.n > 1) {
+        xnor_parallel(call->threads, call->parallel, parts.n, PATH(part_item), &parts);
+        status = atomic_load(&parts.has_zero_results) ? XNOR_ZEROS : XNOR_OK;
+        if (atomic_load(&parts.is_out_of_memory)) status = XNOR_NO_MEMORY;
+    } else {
+        status = PATH(run_part)(&parts, call, NULL);
+    }
+    free(offsets);
     return status;
 }
 
