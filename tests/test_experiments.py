@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_two_schemes_for_an_epoch(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
     words = ["--epochs", "1", "--seeds", "2", "--width", "4", "--pictures", "128", "--only", "real", "xnork"]
     picture = tmp_path / "curves.png"
     command = [sys.executable, "benchmarks/schemes.py", *words, "--picture", str(picture)]
