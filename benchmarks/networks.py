@@ -30,7 +30,7 @@ from xnornet_port.answers import class_scores, criterion_of
 from xnornet_port.binarization import Binarizer, binary_convolutions
 from xnornet_port.models import NETWORKS, NetworkSettings
 from xnornet_port.summation import convolution_sums
-from xnornet_port.train import train_batch
+from xnornet_port.train import Learner, train_batch
 from xnornet_port.training import OPTIMIZERS
 
 CIFAR = "cifar10"
@@ -162,7 +162,7 @@ def step(network: nn.Module, pictures: torch.Tensor, labels: torch.Tensor) -> fl
     binarizer = Binarizer(network)
     binarizer.mean_centre_and_clamp()
     network.train()
-    return train_batch(network, criterion_of(network), optimizer, pictures, labels, binarizer, rule).loss
+    return train_batch(Learner(network, criterion_of(network), optimizer, rule, binarizer), pictures, labels).loss
 
 
 def answers(network: nn.Module, pictures: torch.Tensor) -> tuple[torch.Tensor, tuple[int, ...]]:

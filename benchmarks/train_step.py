@@ -25,7 +25,7 @@ from lua_compat.nn import ClassNLLCriterion
 from xnornet_port import build_model
 from xnornet_port.binarization import Binarizer
 from xnornet_port.summation import convolution_sums
-from xnornet_port.train import train_batch
+from xnornet_port.train import Learner, train_batch
 from xnornet_port.training import OPTIMIZERS
 
 LIMIT = 1.15  # issue 2
@@ -81,7 +81,7 @@ def our_step(inputs: torch.Tensor, labels: torch.Tensor, is_binary: bool) -> Cal
         with convolution_sums(network, torch.device("cpu")):
             if binarizer is not None:
                 binarizer.mean_centre_and_clamp()
-            train_batch(network, criterion, optimizer, inputs, labels, binarizer, rule)
+            train_batch(Learner(network, criterion, optimizer, rule, binarizer), inputs, labels)
 
     return step
 

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from lua_compat.nn import ClassNLLCriterion
 from xnornet_port import build_model
 from xnornet_port.binarization import Binarizer
-from xnornet_port.train import train_batch
+from xnornet_port.train import Learner, train_batch
 from xnornet_port.training import OPTIMIZERS
 
 LOSS_TOLERANCE, LEAST_COSINE = 1e-3, 0.98
@@ -75,7 +75,8 @@ def first_step(inputs: Tensor, labels: Tensor, device: str) -> tuple[float, dict
     optimizer = optimizer_class(network.parameters(), lr=1e-3)
     binarizer.mean_centre_and_clamp()
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
-    scores = train_batch(network, ClassNLLCriterion(), optimizer, inputs.to(device), labels, binarizer, rule)
+    learner = Learner(network, ClassNLLCriterion(), optimizer, rule, binarizer)
+    scores = train_batch(learner, inputs.to(device), labels)
     after = dict(network.named_parameters())
     update = {name: (after[name].detach() - value).cpu() for name, value in before.items() if value.ndim > 1}
     return float(scores.loss), update
@@ -92,12 +93,13 @@ def timed_steps(inputs: Tensor, labels: Tensor, rounds: int) -> list[float]:
     binarizer = Binarizer(network)
     optimizer_class, rule = OPTIMIZERS["adam"]
     optimizer = optimizer_class(network.parameters(), lr=1e-3)
+    learner = Learner(network, ClassNLLCriterion(), optimizer, rule, binarizer)
     times = []
     for _ in range(rounds + 3):
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         start.record()
         binarizer.mean_centre_and_clamp()
-        train_batch(network, ClassNLLCriterion(), optimizer, inputs, labels, binarizer, rule)
+        train_batch(learner, inputs, labels)
         end.record()
         end.synchronize()
         times.append(float(start.elapsed_time(end)))

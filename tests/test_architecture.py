@@ -42,6 +42,29 @@ def test_imports_go_one_way(package: str) -> None:
         assert not foreign, f"{path.relative_to(ROOT)} imports {foreign}"
 
 
+def test_only_the_way_in_sees_options() -> None:
+    """Below run.py everything is an explicit argument; record.py writes the options down and reads them again."""
+    seeing = {
+        str(path.relative_to(ROOT / "xnornet_port"))
+        for path in sources("xnornet_port")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Name) and node.id == "Options")
+        or (isinstance(node, ast.ImportFrom | ast.Import) and any(a.name == "Options" for a in node.names))
+        or (isinstance(node, ast.Attribute) and node.attr == "Options")
+    }
+    assert seeing <= {"cli.py", "options.py", "record.py", "run.py"}
+
+
+def test_no_function_of_a_run_takes_more_than_seven_arguments() -> None:
+    """What belongs together is one dataclass (TrainingPlan, Learner, Tester)."""
+    names = ("run", "training", "passes", "train", "evaluate", "run_state", "record", "parallel", "metrics", "transfer")
+    for name in names:
+        for node in ast.walk(ast.parse((ROOT / "xnornet_port" / f"{name}.py").read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                n_arguments = sum(len(part) for part in (node.args.posonlyargs, node.args.args, node.args.kwonlyargs))
+                assert n_arguments - (node.args.args[:1] != [] and node.args.args[0].arg == "self") <= 7, node.name
+
+
 def test_torch_is_imported_only_where_it_may_be() -> None:
     for path in sources("lua_compat"):
         name = str(path.relative_to(ROOT))

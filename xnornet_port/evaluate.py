@@ -13,11 +13,12 @@ from torch import nn
 from xnornet_port.answers import class_scores
 from xnornet_port.batches import Batch
 from xnornet_port.binarization import Binarizer, has_binary_weights, has_mean_centred_weights
-from xnornet_port.metrics import Scores, ScoreSum, batch_scores
+from xnornet_port.metrics import Scores, ScoreSum, loss_and_hits, scores_of
 from xnornet_port.model import uses_binary_inputs
 from xnornet_port.parallel import Replicas
+from xnornet_port.transfer import begin_to_host, to_device
 
-__all__ = ["Evaluation", "binarizes_for_test", "evaluate"]
+__all__ = ["Evaluation", "Tester", "binarizes_for_test", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -29,43 +30,51 @@ class Evaluation:
     finished: bool
 
 
+@dataclass(frozen=True)
+class Tester:
+    """A network on `device`, and what it takes to test it: with binary weights where a binarizer is given."""
+
+    network: nn.Module
+    criterion: nn.Module
+    binarizer: Binarizer | None
+    device: torch.device
+    replicas: Replicas
+
+
 def evaluate(
-    network: nn.Module,
-    criterion: nn.Module,
+    tester: Tester,
     batches: Iterable[Batch],
-    binarizer: Binarizer | None,
-    device: torch.device,
-    replicas: Replicas,
     on_batch: Callable[[Scores, Scores], None],
     should_stop: Callable[[], bool],
 ) -> Evaluation:
-    """Test the network, with binary weights where a binarizer is given (the latent ones are back afterwards).
+    """Test the network; binarised weights are the latent ones again afterwards.
 
     Unlike training, the original's test binarises the weights as they are, without centring and clamping them first.
     `on_batch` gets the scores of each batch, of all its parts where several processes test, and their mean so far.
     """
-    network.eval()
+    tester.network.eval()
     total = ScoreSum()
     start = time.perf_counter()
     stopped = False
-    with torch.no_grad(), binarizer.binary_weights() if binarizer else nullcontext():
+    with torch.no_grad(), tester.binarizer.binary_weights() if tester.binarizer else nullcontext():
         for batch in batches:
-            scores = replicas.combine(_own_scores(network, criterion, batch, device))
+            scores = tester.replicas.combine(_own_scores(tester, batch))
             total.add(scores)
             on_batch(scores, total.mean())
-            if replicas.any(should_stop()):
+            if tester.replicas.any(should_stop()):
                 stopped = True
                 break
     return Evaluation(total.mean() if total.n_batches else None, time.perf_counter() - start, not stopped)
 
 
-def _own_scores(network: nn.Module, criterion: nn.Module, batch: Batch, device: torch.device) -> Scores:
-    if len(batch.labels) == 0:  # a last batch of fewer pictures than processes
+def _own_scores(tester: Tester, batch: Batch) -> Scores:
+    n_pictures = len(batch.labels)
+    if n_pictures == 0:  # a last batch of fewer pictures than processes
         return Scores(0.0, 0.0, 0.0, n_batches=0, n_pictures=0)
-    labels = torch.from_numpy(batch.labels)
-    outputs = class_scores(network, torch.as_tensor(batch.inputs).to(device))
-    loss = criterion(outputs, labels.to(device)).item()
-    return batch_scores(loss, outputs.cpu(), labels)
+    labels = to_device(torch.from_numpy(batch.labels), tester.device)
+    outputs = class_scores(tester.network, torch.as_tensor(batch.inputs).to(tester.device))
+    numbers = begin_to_host(loss_and_hits(tester.criterion(outputs, labels), outputs, labels))
+    return scores_of(numbers(), n_pictures)
 
 
 def binarizes_for_test(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-__all__ = ["ScoreSum", "Scores", "batch_scores"]
+__all__ = ["ScoreSum", "Scores", "batch_scores", "loss_and_hits", "scores_of"]
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,18 @@ def batch_scores(loss: float, outputs: torch.Tensor, labels: torch.Tensor) -> Sc
 
     With fewer than five classes top-5 asks for all of them (the original stops with an index error there).
     """
-    n_pictures, n_classes = outputs.shape
-    best = outputs.topk(min(5, n_classes), dim=1).indices + 1
-    hits = best == labels.view(-1, 1)
-    top1 = hits[:, 0].sum().item() / n_pictures * 100
-    top5 = hits.sum().item() / n_pictures * 100
-    return Scores(loss, top1, top5, n_batches=1, n_pictures=n_pictures)
+    return scores_of(loss_and_hits(torch.tensor(loss, dtype=torch.float64), outputs, labels).tolist(), len(labels))
+
+
+def loss_and_hits(loss: torch.Tensor, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The three numbers, float64, on the tensors' device: loss, pictures right, and right among the best five."""
+    with torch.no_grad():
+        best = outputs.topk(min(5, outputs.shape[1]), dim=1).indices + 1
+        hits = best == labels.view(-1, 1)
+        return torch.stack([loss.double(), hits[:, 0].sum().double(), hits.sum().double()])
+
+
+def scores_of(numbers: Sequence[float], n_pictures: int) -> Scores:
+    """Scores of a batch from what `loss_and_hits` gave for it."""
+    loss, top1, top5 = numbers
+    return Scores(loss, top1 / n_pictures * 100, top5 / n_pictures * 100, n_batches=1, n_pictures=n_pictures)

@@ -23,7 +23,7 @@ from xnornet_port.compilation import compiled
 from xnornet_port.data import DataSource, open_data
 from xnornet_port.dataset_cache import write_classes
 from xnornet_port.errors import XnorNetError
-from xnornet_port.evaluate import binarizes_for_test
+from xnornet_port.evaluate import Tester, binarizes_for_test
 from xnornet_port.folder_lock import folder_lock
 from xnornet_port.interrupt import StopRequest, stop_on_signals
 from xnornet_port.metadata import check_data_folder
@@ -31,11 +31,12 @@ from xnornet_port.model import build_model, check_classes, check_input, load_mod
 from xnornet_port.options import Options
 from xnornet_port.packed_testing import packed_for_test
 from xnornet_port.parallel import Place, Replicas, join
-from xnornet_port.passes import Training, test_pass
+from xnornet_port.passes import test_pass
+from xnornet_port.plan import TrainingPlan, UpdateSettings
 from xnornet_port.precision import arithmetic
 from xnornet_port.record import add_resumption, write_record
 from xnornet_port.report import Report
-from xnornet_port.run_state import Moment, StateKeeper, restore
+from xnornet_port.run_state import Moment, StateKeeper, Training, restore
 from xnornet_port.schemes import ORIGINAL
 from xnornet_port.state_files import StoredState, drop_unfinished_files, read_newest_state
 from xnornet_port.summation import convolution_sums
@@ -92,12 +93,32 @@ def _run(options: Options, device: torch.device, replicas: Replicas, report: Rep
             if replicas.is_first:
                 _open_logs(options, None, report)
             return _test_only(options, network, device, replicas, data, report, should_stop)
-        training = prepare_training(options, network, dropout_stream, device, replicas, report)
+        plan = _plan(options)
+        training = prepare_training(plan.update, network, dropout_stream, device, replicas, report)
         start = _start(options, training, data, stored, report)
         if replicas.is_first:
             _open_logs(options, start if stored else None, report)
         keeper = StateKeeper(folder, options.checkpoint_every, training, data, report.warn)
-        return train(options, training, data, start, keeper, report, should_stop)
+        return train(plan, training, data, start, keeper, report, should_stop)
+
+
+def _plan(options: Options) -> TrainingPlan:
+    return TrainingPlan(
+        folder=Path(options.save),
+        first_epoch=options.epoch_number,
+        n_epochs=options.n_epochs,
+        epoch_size=options.epoch_size,
+        batch_size=options.batch_size,
+        test_all=options.test_all,
+        update=UpdateSettings(
+            optim_type=options.optim_type,
+            learning_rate=options.lr,
+            momentum=options.momentum,
+            weight_decay=options.weight_decay,
+            binary_weight=options.binary_weight,
+        ),
+        has_optim_state=options.optim_state != "none",
+    )
 
 
 def _record(
@@ -139,7 +160,7 @@ def _start(
         report.warn(f"Resuming {folder}: no state was kept yet, it starts from the beginning")
     if options.optim_state != "none":
         report.say(f"Loading optimState from file: {options.optim_state}")
-        load_optimizer_state(training.optimizer, options.optim_state)
+        load_optimizer_state(training.learner.optimizer, options.optim_state)
     return Moment(options.epoch_number)
 
 
@@ -273,5 +294,6 @@ def _test_only(
         network = packed_for_test(network, device, options.binary_weight, report.say)
     elif binarizes_for_test(network, options.binary_weight, options.latent_weights, report.warn):
         binarizer = Binarizer(network)
-    finished = test_pass(options, network, binarizer, device, replicas, data, options.epoch_number, report, should_stop)
+    tester = Tester(network, criterion_of(network).to(device), binarizer, device, replicas)
+    finished = test_pass(tester, data, options.batch_size, options.test_all, options.epoch_number, report, should_stop)
     return 0 if finished else should_stop.exit_code

@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from lua_compat.atomic_file import replace_file
+from lua_compat.generator import Generator
 from xnornet_port.data import DataSource
 from xnornet_port.errors import XnorNetError
 from xnornet_port.metrics import ScoreSum
-from xnornet_port.passes import Training
 from xnornet_port.state_files import StoredState, write_state
-from xnornet_port.train import EpochSoFar
+from xnornet_port.train import EpochSoFar, Learner
 
-__all__ = ["Moment", "StateKeeper", "restore"]
+__all__ = ["Moment", "StateKeeper", "Training", "restore"]
 
 LOGS = ("train.log", "test.log")
 
@@ -36,6 +37,19 @@ class Moment:
     so_far: EpochSoFar = field(default_factory=EpochSoFar)
     is_trained: bool = False
     before_last_update: list[torch.Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What training changes beside the place in the data.
+
+    network: the one that is tested and saved; the learner's is the same or, where several processes train together,
+    that one replicated.
+    """
+
+    network: nn.Module
+    learner: Learner
+    dropout_stream: Generator
 
 
 class StateKeeper:
@@ -58,7 +72,7 @@ class StateKeeper:
 
     def keep(self, moment: Moment) -> None:
         """Write the state. Where that fails (a full disk) a line says so, and the run goes on."""
-        replicas = self._training.replicas
+        replicas = self._training.learner.replicas
         dropout_streams = replicas.gather(self._training.dropout_stream.state)
         if replicas.is_first:
             self._write(moment, dropout_streams)
@@ -91,7 +105,7 @@ def restore(stored: StoredState, training: Training, data: DataSource, folder: P
     except RuntimeError as error:
         raise XnorNetError(f"{stored.path}: is of another network ({str(error).splitlines()[0]})") from error
     _restore_optimizer(stored, training)
-    replicas = training.replicas
+    replicas = training.learner.replicas
     # those of all processes are at one place, but where a module draws by the pictures' values (RReLU)
     dropout_streams = _numbered(tensors, "stream.dropout.")
     training.dropout_stream.state = dropout_streams[replicas.rank % len(dropout_streams)].numpy().tobytes()
@@ -99,7 +113,7 @@ def restore(stored: StoredState, training: Training, data: DataSource, folder: P
     for name in LOGS if replicas.is_first else ():
         with replace_file(folder / name) as file:
             file.write(facts["logs"].get(name, "").encode())
-    before = [tensor.to(training.device) for tensor in _numbered(tensors, "before.")]
+    before = [tensor.to(training.learner.device) for tensor in _numbered(tensors, "before.")]
     so_far = EpochSoFar(ScoreSum(**facts["scores"]), facts["seconds"])
     return Moment(facts["epoch"], so_far, facts["is_trained"], before or None)
 
@@ -107,7 +121,7 @@ def restore(stored: StoredState, training: Training, data: DataSource, folder: P
 def _capture(
     moment: Moment, training: Training, dropout_streams: list[bytes], data: DataSource, folder: Path
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    optimizer = training.optimizer
+    optimizer = training.learner.optimizer
     parameters = optimizer.param_groups[0]["params"]
     tensors = {f"network.{name}": tensor for name, tensor in training.network.state_dict().items()}
     for number, parameter in enumerate(parameters):
@@ -135,7 +149,7 @@ def _capture(
 
 
 def _restore_optimizer(stored: StoredState, training: Training) -> None:
-    optimizer, saved = training.optimizer, stored.facts["optimizer"]
+    optimizer, saved = training.learner.optimizer, stored.facts["optimizer"]
     if saved["class"] != type(optimizer).__name__:
         raise XnorNetError(f"{stored.path}: is of {saved['class']}, the run's optimiser is {type(optimizer).__name__}")
     group = optimizer.param_groups[0]

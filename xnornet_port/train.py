@@ -10,15 +10,18 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
+from lua_compat.optim import SGD, Adam
 from xnornet_port.answers import class_scores
 from xnornet_port.batches import Batch
 from xnornet_port.binarization import Binarizer
-from xnornet_port.metrics import Scores, ScoreSum, batch_scores
+from xnornet_port.metrics import Scores, ScoreSum, loss_and_hits, scores_of
 from xnornet_port.parallel import ALONE, Replicas
+from xnornet_port.transfer import begin_to_host, to_device
 
-__all__ = ["EpochSoFar", "GradientRule", "TrainedBatch", "TrainedEpoch", "train_batch", "train_epoch"]
+__all__ = ["EpochSoFar", "GradientRule", "Learner", "TrainedBatch", "TrainedEpoch", "train_batch", "train_epoch"]
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,19 @@ class GradientRule:
 
     times_n: bool
     factor: float
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network on `device`, and what it takes to train it."""
+
+    network: nn.Module
+    criterion: nn.Module
+    optimizer: SGD | Adam
+    gradient_rule: GradientRule
+    binarizer: Binarizer | None = None  # with -binaryWeight
+    device: torch.device = CPU
+    replicas: Replicas = ALONE
 
 
 @dataclass(frozen=True)
@@ -62,15 +78,9 @@ class TrainedEpoch:
 
 
 def train_epoch(
-    network: nn.Module,
-    criterion: nn.Module,
-    optimizer: Optimizer,
+    learner: Learner,
     batches: Iterable[Batch],
     n_batches: int,
-    binarizer: Binarizer | None,
-    gradient_rule: GradientRule,
-    device: torch.device,
-    replicas: Replicas,
     so_far: EpochSoFar,
     on_batch: Callable[[TrainedBatch], None],
     should_stop: Callable[[], bool],
@@ -80,34 +90,25 @@ def train_epoch(
     `so_far` is kept up to date; `batches` are those that it has not yet. Raises FloatingPointError when the
     loss is no longer finite; the parameters are those before that update.
     """
-    network.train()
+    learner.network.train()
     total = so_far.total
     before_last_update = None
     batch_start = time.perf_counter()
     epoch_start = batch_start - so_far.seconds
     for number, batch in enumerate(batches, start=total.n_batches + 1):
         compute_start = time.perf_counter()
-        if binarizer is not None:
-            binarizer.mean_centre_and_clamp()
+        if learner.binarizer is not None:
+            learner.binarizer.mean_centre_and_clamp()
             if number == n_batches:
-                before_last_update = [parameter.detach().clone() for parameter in network.parameters()]
-        scores = train_batch(
-            network,
-            criterion,
-            optimizer,
-            torch.as_tensor(batch.inputs).to(device),
-            torch.from_numpy(batch.labels),
-            binarizer,
-            gradient_rule,
-            replicas,
-            batch.n_others,
-        )
+                before_last_update = [parameter.detach().clone() for parameter in learner.network.parameters()]
+        inputs = torch.as_tensor(batch.inputs).to(learner.device)
+        scores = train_batch(learner, inputs, torch.from_numpy(batch.labels), batch.n_others)
         total.add(scores)
         now = time.perf_counter()
         so_far.seconds = now - epoch_start
         on_batch(TrainedBatch(number, scores, total.mean(), compute_start - batch_start, now - compute_start))
         batch_start = time.perf_counter()
-        if replicas.any(should_stop()):
+        if learner.replicas.any(should_stop()):
             break
     finished = total.n_batches == n_batches
     return TrainedEpoch(
@@ -118,36 +119,31 @@ def train_epoch(
     )
 
 
-def train_batch(
-    network: nn.Module,
-    criterion: nn.Module,
-    optimizer: Optimizer,
-    inputs: torch.Tensor,
-    labels: torch.Tensor,
-    binarizer: Binarizer | None,
-    gradient_rule: GradientRule,
-    replicas: Replicas = ALONE,
-    n_others: int = 0,
-) -> Scores:
-    """Forward, backward and one update; inputs (N, 3, H, W) on the network's device, labels (N) from 1 on the CPU.
+def train_batch(learner: Learner, inputs: torch.Tensor, labels: torch.Tensor, n_others: int = 0) -> Scores:
+    """Forward, backward and one update; inputs (N, 3, H, W) on the learner's device, labels (N) from 1 on the CPU.
 
     With replicas this is one part of a batch of N + n_others pictures, and the scores are those of the whole.
-
     With a binarizer the weights should be mean-centred and clamped already.
+
+    The host waits for the device once, for loss and hits: they are on their way while the device goes backward, so
+    that it has work in its queue when the host has seen that the loss is finite.
     """
-    optimizer.zero_grad()
+    replicas, binarizer = learner.replicas, learner.binarizer
+    learner.optimizer.zero_grad()
     with nullcontext() if binarizer is None else binarizer.binary_weights():
-        outputs = class_scores(network, inputs)
-        loss = criterion(outputs, labels.to(inputs.device))
+        targets = to_device(labels, inputs.device)
+        outputs = class_scores(learner.network, inputs)
+        loss = learner.criterion(outputs, targets)
+        arriving = begin_to_host(loss_and_hits(loss, outputs, targets))
         replicas.backward(loss, replicas.loss_weight(len(labels), n_others))
     if binarizer is not None:
-        _scale_gradients(network, binarizer, gradient_rule)
-    scores = replicas.combine(batch_scores(loss.item(), outputs.detach().cpu(), labels))
+        _scale_gradients(learner.network, binarizer, learner.gradient_rule)
+    scores = replicas.combine(scores_of(arriving(), len(labels)))
     if not math.isfinite(scores.loss):
         raise FloatingPointError(
             f"the loss is {scores.loss}: training stopped before this update (a smaller -LR may help)"
         )
-    optimizer.step()
+    learner.optimizer.step()
     return scores
 
 

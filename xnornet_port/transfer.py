@@ -1,4 +1,7 @@
-"""Batches on their way to a GPU while it computes: copied to pinned memory, and sent beside the computation."""
+"""Batches on their way to a GPU while it computes: copied to pinned memory, and sent beside the computation.
+
+And small things on their way there and back, without the host waiting for all that the GPU has still to do.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import torch
 
 from xnornet_port.batches import Batch
 
-__all__ = ["Copies", "CudaCopies", "Mover"]
+__all__ = ["Copies", "CudaCopies", "Mover", "begin_to_host", "to_device"]
 
 
 class Copies(Protocol):
@@ -99,3 +102,27 @@ class Mover:
         if place.memory.shape != inputs.shape:
             place = self._places[number] = _Place(self._copies.pinned(inputs.shape, inputs.dtype))
         return place
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on the device, for the computation that follows; the host does not wait for it."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def begin_to_host(tensor: torch.Tensor) -> Callable[[], list[float]]:
+    """Begin to fetch a few numbers; the result waits for them, and not for what is computed after this."""
+    if not tensor.is_cuda:
+        return tensor.tolist
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    pinned.copy_(tensor, non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(tensor.device))
+
+    def numbers() -> list[float]:
+        event.synchronize()
+        values: list[float] = pinned.tolist()
+        return values
+
+    return numbers

@@ -17,6 +17,8 @@ import lua_compat
 import xnornet_port.passes
 from lua_compat.values import LuaTable
 from xnornet_port import cli
+from xnornet_port.evaluate import Tester
+from xnornet_port.train import Learner
 
 EVERY = 150528 // 61  # every so many values of a picture are recorded
 N_WHOLE = 3  # so many batches' pictures are kept for the comparison from recorded states
@@ -92,7 +94,8 @@ def record(golden: Path, runs: Path, name: str, tmp_path: Path, extra: list[str]
 def _recording(original: Callable[..., Any], recording: Recording, phase: str) -> Callable[..., Any]:
     """`train_epoch` or `evaluate`, with each batch written down as it goes by."""
 
-    def run(network: nn.Module, *arguments: Any) -> Any:
+    def run(learner: Learner | Tester, *arguments: Any) -> Any:
+        network = learner.network
         if phase == "train" and not recording.train:
             recording.initial = [p.detach().numpy().copy() for p in network.parameters()]
         *before, on_batch, should_stop = arguments
@@ -120,7 +123,7 @@ def _recording(original: Callable[..., Any], recording: Recording, phase: str) -
             on_batch(*report)
 
         try:
-            return original(network, *before, note, should_stop)
+            return original(learner, *before, note, should_stop)
         finally:
             hook.remove()
 

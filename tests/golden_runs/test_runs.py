@@ -26,7 +26,7 @@ from lua_compat.values import LuaTable, TorchObject
 from xnornet_port.binarization import Binarizer
 from xnornet_port.model import build_model
 from xnornet_port.summation import convolution_sums
-from xnornet_port.train import train_batch
+from xnornet_port.train import Learner, train_batch
 from xnornet_port.training import OPTIMIZERS
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode leaves test folders off the path
@@ -187,8 +187,8 @@ def check_batch(recording: Recording, golden: Path, states: Path, name: str, n: 
     assert inputs is not None
     with convolution_sums(network, torch.device("cpu")):
         labels = torch.from_numpy(recording.train[n].labels)
-        scores = train_batch(network, lua_compat.nn.ClassNLLCriterion(), optimizer, torch.from_numpy(inputs), labels,
-                             binarizer, rule)  # fmt: skip
+        learner = Learner(network, lua_compat.nn.ClassNLLCriterion(), optimizer, rule, binarizer)
+        scores = train_batch(learner, torch.from_numpy(inputs), labels)
     expected = recording.trace["train"][n + 1]
     assert scores.loss == pytest.approx(expected["loss"], rel=1e-5)
     np.testing.assert_allclose(outputs[0].numpy(), expected["output"], rtol=1e-5, atol=1e-5)

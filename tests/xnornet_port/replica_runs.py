@@ -33,6 +33,8 @@ import lua_compat.nn  # noqa: E402
 import xnornet_port.passes  # noqa: E402
 import xnornet_port.run  # noqa: E402
 from xnornet_port import cli  # noqa: E402
+from xnornet_port.evaluate import Tester  # noqa: E402
+from xnornet_port.train import Learner  # noqa: E402
 
 Act = Callable[[int, int], None]  # (rank, batches trained) -> something done to the run
 
@@ -54,7 +56,7 @@ class Seen:
     def _wrap(self, name: str, phase: str, act: Act, rank: int) -> None:
         original = getattr(xnornet_port.passes, name)
 
-        def watched(network: nn.Module, *arguments: Any) -> Any:
+        def watched(learner: Learner | Tester, *arguments: Any) -> Any:
             *before, on_batch, should_stop = arguments
             at = next(place for place, argument in enumerate(before) if hasattr(argument, "__next__"))
             before[at] = self._noting(before[at], phase)
@@ -63,11 +65,11 @@ class Seen:
                 losses: list[float] = getattr(self, phase)
                 losses.append((report[0].scores if phase == "train" else report[0]).loss)
                 if phase == "train" and len(losses) == 1:
-                    self.gradients = [p.grad.numpy().copy() for p in network.parameters() if p.grad is not None]
+                    self.gradients = [p.grad.numpy().copy() for p in learner.network.parameters() if p.grad is not None]
                 on_batch(*report)
                 act(rank, len(losses))
 
-            return original(network, *before, note, should_stop)
+            return original(learner, *before, note, should_stop)
 
         setattr(xnornet_port.passes, name, watched)
 

@@ -23,7 +23,7 @@ from xnornet_port.binarization import Binarizer, binary_convolutions
 from xnornet_port.errors import XnorNetError
 from xnornet_port.parallel import Place
 from xnornet_port.run import choose_device, run
-from xnornet_port.train import train_epoch
+from xnornet_port.train import Learner, train_epoch
 
 MainRun = Callable[..., tuple[int, str, str]]
 
@@ -149,9 +149,9 @@ def test_the_last_update_is_lost_for_the_next_epoch(main: MainRun, saved: Callab
     """Ledger 5: model_1.t7 has the update of the last batch, the second epoch starts without it."""
     starts: list[list[np.ndarray]] = []
 
-    def noting(network: torch.nn.Module, *arguments: Any) -> Any:
-        starts.append([parameter.detach().numpy().copy() for parameter in network.parameters()])
-        return train_epoch(network, *arguments)
+    def noting(learner: Learner, *arguments: Any) -> Any:
+        starts.append([parameter.detach().numpy().copy() for parameter in learner.network.parameters()])
+        return train_epoch(learner, *arguments)
 
     monkeypatch.setattr(xnornet_port.passes, "train_epoch", noting)
     main("-binaryWeight", "-nEpochs", 2)
@@ -242,13 +242,13 @@ def test_a_loss_of_nan_stops_and_keeps_the_last_model(main: MainRun, saved: Call
     """The second epoch's first batch gives nan: model_1.t7 is kept, and the error says how to go on from it."""
     epochs = 0
 
-    def poisoned(network: torch.nn.Module, *arguments: Any) -> Any:
+    def poisoned(learner: Learner, *arguments: Any) -> Any:
         nonlocal epochs
         epochs += 1
         if epochs == 2:
             with torch.no_grad():
-                next(network.parameters()).fill_(float("nan"))
-        return train_epoch(network, *arguments)
+                next(learner.network.parameters()).fill_(float("nan"))
+        return train_epoch(learner, *arguments)
 
     monkeypatch.setattr(xnornet_port.passes, "train_epoch", poisoned)
     code, _, error = main("-nEpochs", 3)
@@ -271,14 +271,14 @@ def test_a_full_disk_is_one_line(main: MainRun, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_ctrl_c_ends_after_the_batch(main: MainRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupting(network: torch.nn.Module, *arguments: Any) -> Any:
+    def interrupting(learner: Learner, *arguments: Any) -> Any:
         *before, on_batch, should_stop = arguments
 
         def note(batch: Any) -> None:
             on_batch(batch)
             signal.raise_signal(signal.SIGINT)
 
-        return train_epoch(network, *before, note, should_stop)
+        return train_epoch(learner, *before, note, should_stop)
 
     monkeypatch.setattr(xnornet_port.passes, "train_epoch", interrupting)
     code, out, _ = main("-epochSize", 5)

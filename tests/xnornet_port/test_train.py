@@ -11,8 +11,7 @@ from lua_compat.nn import ClassNLLCriterion, LogSoftMax, View
 from lua_compat.optim import SGD
 from xnornet_port.batches import Batch
 from xnornet_port.binarization import Binarizer
-from xnornet_port.parallel import ALONE
-from xnornet_port.train import EpochSoFar, GradientRule, TrainedBatch, TrainedEpoch, train_batch, train_epoch
+from xnornet_port.train import EpochSoFar, GradientRule, Learner, TrainedBatch, TrainedEpoch, train_batch, train_epoch
 from xnornet_port.training import OPTIMIZERS
 
 PLAIN = GradientRule(times_n=False, factor=1.0)
@@ -35,8 +34,8 @@ def gradients(net: nn.Module, rule: GradientRule, binary: bool) -> list[torch.Te
     optimizer = SGD(net.parameters(), lr=0.0)
     data = batch()
     binarizer = Binarizer(net) if binary else None
-    train_batch(net, ClassNLLCriterion(), optimizer, torch.from_numpy(data.inputs), torch.from_numpy(data.labels),
-                binarizer, rule)  # fmt: skip
+    learner = Learner(net, ClassNLLCriterion(), optimizer, rule, binarizer)
+    train_batch(learner, torch.from_numpy(data.inputs), torch.from_numpy(data.labels))
     return [parameter.grad.clone() for parameter in net.parameters() if parameter.grad is not None]
 
 
@@ -69,16 +68,16 @@ def test_the_update_goes_to_the_latent_weights() -> None:
     latent = net[1].weight.detach().clone()
     optimizer = SGD(net.parameters(), lr=0.5)
     data = batch()
-    train_batch(net, ClassNLLCriterion(), optimizer, torch.from_numpy(data.inputs), torch.from_numpy(data.labels),
-                Binarizer(net), PLAIN)  # fmt: skip
+    learner = Learner(net, ClassNLLCriterion(), optimizer, PLAIN, Binarizer(net))
+    train_batch(learner, torch.from_numpy(data.inputs), torch.from_numpy(data.labels))
     torch.testing.assert_close(net[1].weight.detach(), latent - 0.5 * net[1].weight.grad)
 
 
 def epoch(net: nn.Module, batches: list[Batch], stop_after: int = 99, binary: bool = True) -> TrainedEpoch:
     seen: list[TrainedBatch] = []
-    return train_epoch(net, ClassNLLCriterion(), SGD(net.parameters(), lr=0.1), batches, len(batches),
-                       Binarizer(net) if binary else None, PLAIN, torch.device("cpu"), ALONE, EpochSoFar(), seen.append,
-                       lambda: len(seen) >= stop_after)  # fmt: skip
+    binarizer = Binarizer(net) if binary else None
+    learner = Learner(net, ClassNLLCriterion(), SGD(net.parameters(), lr=0.1), PLAIN, binarizer)
+    return train_epoch(learner, batches, len(batches), EpochSoFar(), seen.append, lambda: len(seen) >= stop_after)
 
 
 def test_an_epoch_keeps_the_parameters_before_its_last_update() -> None:

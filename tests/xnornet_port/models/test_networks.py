@@ -21,7 +21,7 @@ from xnornet_port.binarization import Binarizer, binary_convolutions
 from xnornet_port.model import check_input
 from xnornet_port.models import NETWORKS, NetworkSettings
 from xnornet_port.summation import convolution_sums
-from xnornet_port.train import train_batch
+from xnornet_port.train import Learner, train_batch
 from xnornet_port.training import OPTIMIZERS
 from xnornet_port.xnor_layers import XnorConvolution
 
@@ -198,7 +198,7 @@ def train_step(network: nn.Module, pictures: torch.Tensor, labels: torch.Tensor)
     optimizer = optimizer_class(network.parameters(), lr=0.001, momentum=0.9, dampening=0.0, weight_decay=5e-4)
     binarizer = Binarizer(network)
     binarizer.mean_centre_and_clamp()
-    train_batch(network, criterion_of(network), optimizer, pictures, labels, binarizer, rule)
+    train_batch(Learner(network, criterion_of(network), optimizer, rule, binarizer), pictures, labels)
 
 
 # ---- which convolutions are binary ----

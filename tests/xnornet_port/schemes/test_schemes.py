@@ -22,7 +22,7 @@ from xnornet_port.models import NETWORKS, NetworkSettings
 from xnornet_port.options import parse_options
 from xnornet_port.schemes import REAL, SCHEMES, scheme_name, scheme_named, scheme_of
 from xnornet_port.schemes.bireal import BiRealActivation
-from xnornet_port.train import GradientRule, train_batch
+from xnornet_port.train import GradientRule, Learner, train_batch
 from xnornet_port.xnor_inference import XnorModel
 
 
@@ -136,9 +136,8 @@ def test_trained_saved_tested_and_packed(name: str) -> None:
     losses = []
     for _ in range(6):
         binarizer.mean_centre_and_clamp()
-        scores = train_batch(
-            network, ClassNLLCriterion(), optimizer, pictures, labels, binarizer, GradientRule(False, 1e9)
-        )
+        learner = Learner(network, ClassNLLCriterion(), optimizer, GradientRule(False, 1e9), binarizer)
+        scores = train_batch(learner, pictures, labels)
         losses.append(scores.loss)
     assert losses[-1] < losses[0]
 
