@@ -145,9 +145,10 @@ def _padding_tables(
     outside = negative.reshape(packed.out_channels, -1) @ ~inside.T  # bits of both sets per filter and class
     base = packed.in_channels * inside.sum(1) + outside
     base = np.pad(base, ((0, -len(base) % panel), (0, 0))).astype(np.int32)
-    by_panel = base.reshape(-1, panel, len(inside)).transpose(0, 2, 1)
+    by_panel = _aligned(base.nbytes).view(np.int32).reshape(-1, len(inside), panel)
+    by_panel[:] = base.reshape(-1, panel, len(inside)).transpose(0, 2, 1)
     classes = row_class[:, None] * len(columns) + column_class[None, :]
-    return np.ascontiguousarray(classes.astype(np.int32)), np.ascontiguousarray(by_panel)
+    return np.ascontiguousarray(classes.astype(np.int32)), by_panel
 
 
 def _inside(

@@ -13,6 +13,8 @@ Pair = tuple[int, int]  # (vertical, horizontal), as torch.nn has them
 
 def as_pair(value: int | Pair, name: str, at_least: int) -> Pair:
     """`value` twice, or the two of it; XnorNetError where one is not a whole number of at least `at_least`."""
+    if type(value) is int and value >= at_least:  # the rule, and quick: it is part of every call
+        return value, value
     pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < at_least for n in pair):
         raise XnorNetError(f"{name} must be one or two whole numbers of at least {at_least}, not {value!r}")
@@ -33,18 +35,17 @@ class Geometry:
 
     def output_size(self, input_size: Pair, kernel: Pair) -> Pair:
         """Height and width of the convolution's result; XnorNetError where the kernel does not fit."""
-        height, width = (
-            (size + 2 * padding - dilation * (length - 1) - 1) // stride + 1
-            for size, length, stride, padding, dilation in zip(
-                input_size, kernel, self.stride, self.padding, self.dilation, strict=True
-            )
-        )
+        height, width = self._length(input_size[0], kernel[0], 0), self._length(input_size[1], kernel[1], 1)
         if height < 1 or width < 1:
             raise XnorNetError(
                 f"a kernel of {kernel[0]}x{kernel[1]} (dilation {self.dilation}) does not fit into an input of "
                 f"{input_size[0]}x{input_size[1]} with padding {self.padding}"
             )
         return height, width
+
+    def _length(self, size: int, kernel: int, axis: int) -> int:
+        reach = self.dilation[axis] * (kernel - 1) + 1
+        return (size + 2 * self.padding[axis] - reach) // self.stride[axis] + 1
 
 
 @dataclass(frozen=True)

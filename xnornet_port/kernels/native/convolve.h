@@ -25,6 +25,7 @@ struct PATH(job) {
     const struct xnor_layer *layer;
     const struct xnor_call *call;
     struct xnor_window window;
+    int is_cut;                /* out of a larger batch */
     const uint8_t *ahead;      /* the next part's floats, fetched from memory while this one is multiplied; or NULL */
     uint32_t *signs, *nonzero; /* [batch][padded_height][padded_width][units]; `nonzero` right behind `signs` */
     uint8_t *encoded;          /* instead of both, where a path has its own form of a picture */
@@ -183,11 +184,12 @@ static int PATH(open_chunk)(const struct PATH(job) *job, int64_t index, struct P
     const int64_t n = chunk->n_pictures * chunk->n_pixels;
     const struct xnor_pooling *pooling = &job->call->pooling;
     chunk->windows = malloc(sizeof(*chunk->windows) * (size_t)n);
-    chunk->dots = malloc(4 * PATH(panel) * (size_t)n);
-    chunk->second = layer->second_panel ? malloc(4 * PATH(panel) * (size_t)n) : NULL;
+    chunk->dots = xnor_allocate_lines(4 * PATH(panel) * (size_t)n);
+    chunk->second = layer->second_panel ? xnor_allocate_lines(4 * PATH(panel) * (size_t)n) : NULL;
     chunk->pooled = NULL;
     if (pooling->kernel_y)
-        chunk->pooled = malloc(4 * PATH(panel) * (size_t)(chunk->n_pictures * pooling->out_height * pooling->out_width));
+        chunk->pooled = xnor_allocate_lines(4 * PATH(panel) * (size_t)(chunk->n_pictures * pooling->out_height) *
+                                            (size_t)pooling->out_width);
     if (!chunk->windows || !chunk->dots || (layer->second_panel && !chunk->second)) return 0;
     if (pooling->kernel_y && !chunk->pooled) return 0;
     PATH(fill_windows)(job, chunk);
@@ -252,6 +254,17 @@ static void PATH(store_single)(const struct xnor_call *call, const struct xnor_l
     float scaled[PATH(panel)];
     for (int j = 0; j < PATH(panel); j++) scaled[j] = fmaf(layer->alpha[first + j], (float)dots[j], layer->bias[first + j]);
     memcpy(out, call->result == XNOR_SCALED ? (const void *)scaled : (const void *)dots, 4 * (size_t)n_filters);
+}
+
+/* Has the memory that store_chunk will write fetched, while the panel's bits are counted. */
+static void PATH(fetch_results)(const struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel) {
+    const int64_t all = PATH(out_pixels)(job->layer), filters = job->layer->filters, first = panel * PATH(panel);
+    const int64_t n_filters = xnor_min(PATH(panel), filters - first);
+    for (int64_t i = 0; i < chunk->n_pictures; i++)
+        for (int64_t j = 0; j < n_filters; j++) {
+            const float *row = (const float *)job->call->out + ((chunk->picture + i) * filters + first + j) * all;
+            for (int64_t p = 0; p < chunk->n_pixels; p += 16) __builtin_prefetch(row + chunk->pixel + p, 1, 3);
+        }
 }
 
 static void PATH(store_chunk)(const struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel) {
@@ -324,6 +337,7 @@ static void PATH(multiply_item)(void *context, int64_t index) {
     if (PATH(open_chunk)(job, index / job->panel_parts, &chunk)) {
         const int64_t end = job->n_panels * (part + 1) / job->panel_parts;
         for (int64_t panel = job->n_panels * part / job->panel_parts; panel < end; panel++) {
+            if (job->is_cut && job->call->result != XNOR_SIGNS) PATH(fetch_results)(job, &chunk, panel);
             PATH(find_dots)(job, &chunk, panel);
             if (job->call->result == XNOR_SIGNS) PATH(sign_chunk)(job, &chunk, panel);
             else PATH(store_chunk)(job, &chunk, panel);
@@ -381,7 +395,7 @@ static int PATH(run_job)(struct PATH(job) *job, int64_t n_items) {
 
 static int PATH(run_part)(const struct PATH(parts) *parts, const struct xnor_call *call, const uint8_t *ahead) {
     const struct xnor_layer *layer = parts->layer;
-    struct PATH(job) job = {.layer = layer, .call = call, .window = parts->window, .ahead = ahead};
+    struct PATH(job) job = {.layer = layer, .call = call, .window = parts->window, .is_cut = parts->n > 1, .ahead = ahead};
     const int64_t n_items = PATH(plan)(&job);
     const size_t plane = 4 * (size_t)(call->batch * job.picture_units), slack = 64; /* half words are read as words */
     job.has_zeros = malloc((size_t)(call->batch * job.row_parts));

@@ -6,10 +6,15 @@
 #ifndef XNOR_LAYOUT_H
 #define XNOR_LAYOUT_H
 
+#include <stdlib.h>
+
 #include "xnor_cpu.h"
 
 static inline int64_t xnor_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t xnor_min(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Memory that begins with a cache line: vectors that lie across two take twice as long. */
+static inline void *xnor_allocate_lines(size_t n_bytes) { return aligned_alloc(64, (n_bytes + 63) / 64 * 64); }
 
 static inline int64_t xnor_units(int64_t channels) { return xnor_ceil_div(channels, 32); }
 static inline int64_t xnor_words(int64_t channels) { return xnor_ceil_div(channels, 64); }
