@@ -23,7 +23,7 @@ from torch import nn
 
 import lua_compat
 from cache_tools.console import add_quiet
-from cache_tools.convert_packed import PICTURES, write_packed_network
+from cache_tools.convert_packed import picture_size, write_packed_network
 from lua_compat.errors import LuaCompatError
 from lua_compat.nn.class_names import Names
 from lua_compat.values import LuaTable, TorchObject
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     network = network.float() if arguments.float else network
     for line in summary(source, network):
         say(line)
-    size = arguments.input_size or (PICTURES if is_packed else known_input_size(network))
+    size = arguments.input_size or (picture_size(network) if is_packed else known_input_size(network))
     x = None if size is None else random_input(network, size)
     if x is not None:
         require_input(network, x, arguments.source)

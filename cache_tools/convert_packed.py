@@ -9,15 +9,24 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from cache_tools.network_profile import profile_network
 from xnornet_port.binarization import Binarizer, has_binary_weights
 from xnornet_port.errors import XnorNetError
 from xnornet_port.summation import convolution_sums
 from xnornet_port.xnor_inference import XnorModel
 from xnornet_port.xnor_layers import BinaryWeightConvolution, XnorConvolution
 
-__all__ = ["write_packed_network"]
+__all__ = ["picture_size", "write_packed_network"]
 
-PICTURES = (3, 224, 224)  # the check's input where --input-size does not give another
+PICTURES = (3, 224, 224)  # the check's input where neither --input-size nor the network says another
+
+
+def picture_size(network: nn.Module) -> tuple[int, ...]:
+    """Channels, height and width of a picture that the network answers by one row of scores."""
+    try:
+        return profile_network(network, binary_weights=False, size=None)[0].input_shape[-3:]
+    except XnorNetError:
+        return PICTURES
 
 
 def write_packed_network(

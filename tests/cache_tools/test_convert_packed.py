@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import cache_tools.convert_packed
+import lua_compat
+import lua_compat.nn
 from cache_tools.__main__ import main
-from xnornet_port import XnorModel, load_model
+from xnornet_port import XnorModel, build_model, load_model
 
 
 def test_a_packed_network(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,3 +52,11 @@ def test_a_wrong_file_is_not_left_behind(
     assert main(["convert", str(source), str(target)]) == 1
     assert "not written: network.5.alpha would not be read as it was written" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_checked_on_pictures_of_the_size_the_network_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network for 32x32 pictures would answer 224x224 ones too, with a row of scores for each of 49x49 places."""
+    network = build_model("resnetxnor", n_classes=2, depth=8)
+    lua_compat.save(tmp_path / "small.t7", lua_compat.nn.from_torch(network))
+    assert main(["convert", str(tmp_path / "small.t7"), str(tmp_path / "small.xnor.safetensors")]) == 0
+    assert "checked on 2 random inputs of 3x32x32" in capsys.readouterr().out
