@@ -40,6 +40,8 @@ def main() -> int:
     for epoch in range(FIRST_EPOCH, LAST_EPOCH):  # 1.2 GB each
         (trained / f"model_{epoch}.t7").unlink()
         (trained / f"optimState_{epoch}.t7").unlink()
+    for state in trained.glob("state_*"):  # to resume from, 1.6 GB; the run is over
+        state.unlink()
     step("main.py", "-data", data, "-cache", cache, "-nClasses", 10, "-batchSize", 32, "-nDonkeys", 1, "-testAll",
          "-retrain", model, "-testOnly", "-binaryWeight")  # fmt: skip
     reloaded = newest_run(cache)
