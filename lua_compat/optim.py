@@ -161,20 +161,27 @@ class SGD(_Torch7Optimizer):
         momentum = group["momentum"]
         dampening = momentum if group["dampening"] is None else group["dampening"]
         rate = group["lr"] / (1 + group["n_steps"] * group["lr_decay"])
+        begun: list[tuple[torch.Tensor, ...]] = []
+        first: list[tuple[torch.Tensor, ...]] = []
         for parameter, gradient in parameters:
             state = self.state[parameter]
             is_first = momentum != 0 and "momentum_buffer" not in state
             if is_first:
                 state["momentum_buffer"] = torch.empty_like(parameter)
             velocity = state["momentum_buffer"] if momentum != 0 else gradient
-            for x, d, v in _pieces(parameter, gradient, velocity):
+            (first if is_first else begun).append((parameter, gradient, velocity))
+        for of_whom, is_first in ((begun, False), (first, True)):
+            for x, d, v in _together(of_whom):
                 if group["weight_decay"] != 0:
-                    d.add_(x, alpha=group["weight_decay"])
+                    torch._foreach_add_(d, x, alpha=group["weight_decay"])
                 if is_first:
-                    v.copy_(d)
+                    torch._foreach_copy_(v, d)
                 elif momentum != 0:
-                    v.mul_(momentum).add_(d, alpha=1 - dampening)
-                x.add_(d.add_(v, alpha=momentum) if group["nesterov"] else v, alpha=-rate)
+                    torch._foreach_mul_(v, momentum)
+                    torch._foreach_add_(v, d, alpha=1 - dampening)
+                if group["nesterov"]:
+                    torch._foreach_add_(d, v, alpha=momentum)
+                torch._foreach_add_(x, d if group["nesterov"] else v, alpha=-rate)
         group["n_steps"] += 1
 
 
@@ -241,24 +248,42 @@ class Adam(_Torch7Optimizer):
         rate = group["lr"] / (1 + group["t"] * group["lr_decay"])
         group["t"] += 1
         step_size = rate * math.sqrt(1 - beta2 ** group["t"]) / (1 - beta1 ** group["t"])
+        rows = []
         for parameter, gradient in parameters:
             state = self.state[parameter]
             if not state:
                 state.update(m=torch.zeros_like(parameter), v=torch.zeros_like(parameter))
-            for x, g, m, v in _pieces(parameter, gradient, state["m"], state["v"]):
-                if group["weight_decay"] != 0:
-                    g.add_(x, alpha=group["weight_decay"])
-                m.mul_(beta1).add_(g, alpha=1 - beta1)
-                v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-                x.addcdiv_(m, v.sqrt().add_(eps), value=-step_size)
+            rows.append((parameter, gradient, state["m"], state["v"]))
+        for x, g, m, v in _together(rows):
+            if group["weight_decay"] != 0:
+                torch._foreach_add_(g, x, alpha=group["weight_decay"])
+            torch._foreach_mul_(m, beta1)
+            torch._foreach_add_(m, g, alpha=1 - beta1)
+            torch._foreach_mul_(v, beta2)
+            torch._foreach_addcmul_(v, g, g, value=1 - beta2)
+            denominators = torch._foreach_sqrt(v)
+            torch._foreach_add_(denominators, eps)
+            torch._foreach_addcdiv_(x, m, denominators, value=-step_size)
+            del denominators  # its memory serves the next piece
 
 
-def _pieces(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """The tensors a piece at a time on the CPU, whole elsewhere; views, so that in-place work stays."""
-    if all(tensor.is_contiguous() and tensor.device.type == "cpu" for tensor in tensors):
-        yield from zip(*(torch.split(tensor.view(-1), _PIECE) for tensor in tensors), strict=True)
-    else:
-        yield tensors
+def _together(rows: Iterable[tuple[torch.Tensor, ...]]) -> Iterator[list[list[torch.Tensor]]]:
+    """What is computed at once, as lists of tensors for each place in a row (parameters, gradients, ...).
+
+    On the CPU one parameter at a time, and of that a piece; elsewhere all parameters, for a GPU does with one launch
+    per operation what would be one per parameter. Views, so that in-place work stays.
+    """
+    whole: list[tuple[torch.Tensor, ...]] = []
+    for row in rows:
+        if not all(tensor.device.type == "cpu" for tensor in row):
+            whole.append(row)
+        elif all(tensor.is_contiguous() for tensor in row):
+            for pieces in zip(*(torch.split(tensor.view(-1), _PIECE) for tensor in row), strict=True):
+                yield [[piece] for piece in pieces]
+        else:
+            yield [[tensor] for tensor in row]
+    if whole:
+        yield [list(tensors) for tensors in zip(*whole, strict=True)]
 
 
 def _option(table: LuaTable, key: str, default: object) -> Any:

@@ -151,6 +151,6 @@ def _scale_gradients(network: nn.Module, binarizer: Binarizer, rule: GradientRul
     binarizer.scale_gradients(rule.times_n, rule.factor)
     if rule.factor != 1:
         scaled = {id(convolution.weight) for convolution in binarizer.convolutions}
-        for parameter in network.parameters():
-            if id(parameter) not in scaled and parameter.grad is not None:
-                parameter.grad.mul_(rule.factor)
+        others = [p.grad for p in network.parameters() if id(p) not in scaled and p.grad is not None]
+        if others:
+            torch._foreach_mul_(others, rule.factor)

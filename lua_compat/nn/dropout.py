@@ -31,7 +31,10 @@ def bernoulli(shape: tuple[int, ...], p: float, like: torch.Tensor, generator: G
     if generator is None:
         return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(p)
     mask = generator.fill_bernoulli(np.empty(shape, np.float32), p)
-    return torch.from_numpy(mask).to(like)
+    drawn = torch.from_numpy(mask)
+    if like.is_cuda:  # from pinned memory the host need not wait for the copy, and so not for all that is before it
+        return drawn.pin_memory().to(like, non_blocking=True)
+    return drawn.to(like)
 
 
 @register("nn.SpatialDropout")

@@ -1,5 +1,6 @@
 """SGD and Adam against 60 steps of real Torch7 (golden/optim.t7), and their state in a table."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,36 @@ def test_pieces_and_layout_change_no_bit(golden: Path, name: str, monkeypatch: p
         results.append(x.detach().clone())
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_all_parameters_at_once_change_no_bit(golden: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arithmetic of a GPU, lists of all parameters, against one parameter at a time; one without a gradient."""
+    config = lua_compat.load(golden / "optim.t7")[name]["config"]
+    method = SGD if name.startswith("sgd") else Adam
+    results, sizes = [], []
+    for at_once in (False, True):
+        if at_once:
+
+            def together(rows: Iterable[tuple[torch.Tensor, ...]]) -> list[list[list[torch.Tensor]]]:
+                found = list(zip(*rows, strict=True))
+                sizes.extend(len(tensors) for tensors in found)
+                return [[list(tensors) for tensors in found]] if found else []
+
+            monkeypatch.setattr(lua_compat.optim, "_together", together)
+        generator = torch.Generator().manual_seed(1)
+        parameters = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((7, 3), (5,), (2, 2))]
+        optimizer = method(parameters)
+        optimizer.from_t7(config)
+        for number in range(4):
+            for k, parameter in enumerate(parameters):  # the second begins a step later
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+                if (k == 1 and number == 0) or (k == 2 and number == 3):
+                    parameter.grad = None
+            optimizer.step()
+        results.append([parameter.detach().clone() for parameter in parameters])
+    assert 3 in sizes
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_going_on_from_torch7s_own_state(golden: Path) -> None:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from lua_compat.nn import ClassNLLCriterion, LogSoftMax, View
-from lua_compat.optim import SGD
+import xnornet_port.evaluate
+from lua_compat.generator import Generator
+from lua_compat.nn import ClassNLLCriterion, LogSoftMax, SpatialDropout, View
+from lua_compat.optim import SGD, Adam
+from xnornet_port import build_model
+from xnornet_port.answers import criterion_of
 from xnornet_port.batches import Batch
 from xnornet_port.binarization import Binarizer
-from xnornet_port.train import EpochSoFar, GradientRule, Learner, TrainedBatch, TrainedEpoch, train_batch, train_epoch
+from xnornet_port.parallel import ALONE
+from xnornet_port.schemes import xnor_weights
+from xnornet_port.train import (
+    CPU,
+    EpochSoFar,
+    GradientRule,
+    Learner,
+    TrainedBatch,
+    TrainedEpoch,
+    train_batch,
+    train_epoch,
+)
 from xnornet_port.training import OPTIMIZERS
 
 PLAIN = GradientRule(times_n=False, factor=1.0)
@@ -107,3 +125,55 @@ def test_a_loss_that_is_not_finite_changes_nothing() -> None:
     with pytest.raises(FloatingPointError, match="the loss is nan"):
         epoch(net, [batch(fill=float("nan"))], binary=False)
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+
+
+class Waits(TorchDispatchMode):
+    """Counts where the host would wait for a device: numbers read one by one, and shapes that depend on values."""
+
+    READING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique", "_unique2")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in self.READING:
+            self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer_class", [SGD, Adam])
+@pytest.mark.parametrize("net_type", ["small", "resnetxnor"])
+def test_the_host_waits_once_per_batch(net_type: str, optimizer_class: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For loss and hits together, in training and in testing: no item(), no cpu(), no comparison on the host."""
+    n_batches, size = 3, 2
+    net = network()
+    net.insert(1, SpatialDropout(0.5, generator=Generator(1)))
+    if net_type == "resnetxnor":
+        net, size = build_model(net_type, 4, depth=8, dataset="cifar"), 32
+    values = np.random.default_rng(1).normal(size=(4, 3, size, size)).astype(np.float32)
+    batches = [Batch(values, np.arange(1, 5), (), 0.0, b"") for _ in range(n_batches)]
+    # whether a weight is saturated is asked on the CPU only: on a GPU binarize_into says so unasked
+    monkeypatch.setattr(xnor_weights, "bool", lambda found: True, raising=False)
+    waits = Waits()
+    for name in ("tolist", "cpu", "numpy", "__array__"):
+        original = getattr(torch.Tensor, name)
+
+        def counted(self: torch.Tensor, *arguments: Any, _name: str = name, _original: Any = original) -> Any:
+            waits.names.append(_name)
+            return _original(self, *arguments)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    criterion, binarizer = criterion_of(net), Binarizer(net)
+    learner = Learner(net, criterion, optimizer_class(net.parameters(), lr=1e-3), PLAIN, binarizer)
+    with waits:
+        train_epoch(learner, batches, n_batches, EpochSoFar(), lambda batch: None, lambda: False)
+    assert waits.names == ["tolist"] * n_batches
+    waits.names.clear()
+    tester = xnornet_port.evaluate.Tester(net, criterion, binarizer, CPU, ALONE)
+    with waits:
+        xnornet_port.evaluate.evaluate(tester, batches, lambda now, mean: None, lambda: False)
+    assert waits.names == ["tolist"] * n_batches
+    with waits:  # and the counter counts
+        float(torch.ones(1))
+    assert waits.names[-1] == "_local_scalar_dense"
