@@ -204,20 +204,32 @@ static void PATH(close_chunk)(struct PATH(chunk) *chunk) {
     free(chunk->pooled);
 }
 
+/* Has memory brought to the second-level cache; returns where it ends. */
+static inline const uint8_t *PATH(fetch)(const uint8_t *from, int64_t n_bytes) {
+    for (int64_t i = 0; i < n_bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+    return from + n_bytes;
+}
+
 /* Bits that differ, for every pixel of the chunk, in tiles of as equal heights as can be. */
 static void PATH(count_differing)(const struct PATH(job) *job, struct PATH(chunk) *chunk, int64_t panel,
                                   int32_t *counts) {
+    enum { FEW_TILES = 6 };
     const int64_t n = chunk->n_pictures * chunk->n_pixels;
     const int64_t tiles = xnor_ceil_div(n, PATH(tile_rows)), rows = n / tiles, n_higher = n % tiles;
     const uint8_t *weights = (const uint8_t *)job->layer->weights + panel * PATH(panel_bytes)(job->layer);
+    /* Weights that serve few tiles are not computed upon for long enough to hide how long the next panel's take; a
+     * single tile cannot hide them anyway. */
+    const int is_fetched = tiles > 1 && tiles <= FEW_TILES && panel + 1 < job->n_panels;
+    const uint8_t *next_weights = weights + PATH(panel_bytes)(job->layer);
+    const int64_t next_bytes = is_fetched ? xnor_ceil_div(PATH(panel_bytes)(job->layer), 64 * tiles) * 64 : 0;
     const int64_t to_mask =
         chunk->is_masked && !PATH(is_encoded) ? 4 * (int64_t)(job->nonzero - job->signs) : 0;
     for (int64_t tile = 0, p = 0; tile < tiles; tile++) {
         const int height = (int)(rows + (tile < n_higher));
         PATH(tile)(height, &job->window, chunk->windows + p, to_mask, weights, counts + p * PATH(panel));
         p += height;
-        for (int64_t i = 0; i < chunk->ahead_bytes; i += 64) __builtin_prefetch(chunk->ahead + i, 0, 2);
-        chunk->ahead += chunk->ahead_bytes;
+        chunk->ahead = PATH(fetch)(chunk->ahead, chunk->ahead_bytes);
+        next_weights = PATH(fetch)(next_weights, next_bytes);
     }
 }
 
