@@ -319,6 +319,8 @@ def _command_line(net_types: Sequence[str]) -> CmdLine:
         for row in rows:
             cmd.option(f"-{row.name}", row.default, row.help)
     cmd.text()
+    cmd.text("Exit codes: 0 done, 1 an error (one line says which), 130 after Ctrl-C, 143 after SIGTERM.")
+    cmd.text()
     return cmd
 
 

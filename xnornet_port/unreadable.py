@@ -1,6 +1,8 @@
 """Pictures that could not be read: named once, counted, and listed in a file of the run."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xnornet_port.batches import Fault
@@ -22,11 +24,12 @@ class UnreadableList:
     """
 
     def __init__(self, say: Callable[[str], None], file: Path | None = None) -> None:
-        """With `file` the list is kept there; what a resumed run has listed already is not listed again."""
+        """With `file` the list is kept there; what the run, in whatever process, has listed is not listed again."""
         self.counts: dict[str, int] = {}
         self._say = say
         self._file = file
-        self._listed = _listed_in(file)
+        self._listed: set[str] = set()
+        self._seen = 0  # so far the file has been read
         self._unnamed = 0  # since the last summary
 
     def add(self, fault: Fault) -> None:
@@ -53,18 +56,32 @@ class UnreadableList:
         escaped = fault.path.translate(ESCAPES)
         if self._file is None or escaped in self._listed:
             return
-        self._listed.add(escaped)
         reason = fault.reason.removeprefix(f"{fault.path}: ")
         try:
-            with open(self._file, "a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(f"{escaped}\t{one_line(reason)}\n")
+            with open(self._file, "a+", encoding="utf-8", errors="surrogateescape") as file, _held(file.fileno()):
+                file.seek(self._seen)  # what other processes of the run have listed since
+                self._listed |= _paths_in(file.read())
+                if escaped not in self._listed:
+                    file.write(f"{escaped}\t{one_line(reason)}\n")
+                    self._listed.add(escaped)
+                self._seen = file.tell()
         except OSError as error:
             self._say(f"{self._file}: cannot be written ({error.strerror or error}); going on without this list")
             self._file = None
 
 
-def _listed_in(file: Path | None) -> set[str]:
-    if file is None or not file.is_file():
-        return set()
-    text = file.read_text(encoding="utf-8", errors="surrogateescape")
+def _paths_in(text: str) -> set[str]:
     return {line.partition("\t")[0] for line in text.split("\n") if line}
+
+
+@contextmanager
+def _held(descriptor: int) -> Iterator[None]:
+    """One process at a time, where the system and the file system have such locks."""
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    with suppress(OSError):  # some network file systems have none: a picture may stand there twice
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield  # closing the file lets go of it

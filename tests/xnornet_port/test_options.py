@@ -276,6 +276,7 @@ def test_help_has_every_option_with_its_default() -> None:
         assert re.search(rf"^  -{row.name} +\S.* \[.+\]$", text, re.MULTILINE)
     assert text.index("Options of the original:") < text.index("-dropout") < text.index("Options of this port:")
     assert text.index("Options of this port:") < text.index("-device")
+    assert "Exit codes: 0 done, 1 an error" in text
     assert max(map(len, text.splitlines())) <= 120
 
 

@@ -1,5 +1,6 @@
 """The list of unreadable pictures: each once, on the console only the first."""
 
+import os
 from pathlib import Path
 
 from xnornet_port.batches import Fault
@@ -52,6 +53,26 @@ def test_odd_names_take_one_line_each_and_a_resumed_run_lists_only_new_ones(tmp_
         b"back\\\\n.jpg\treason\\nof two lines",
     ]
     assert all("\n" not in line and "\udcff" not in line for line in said)
+
+
+def test_several_processes_list_a_picture_once(tmp_path: Path) -> None:
+    """Eight processes find the same fifty pictures at the same time, each of them in another order."""
+    file = tmp_path / "unreadable.txt"
+    children = []
+    for rank in range(8):
+        child = os.fork()
+        if child == 0:
+            try:
+                pictures = UnreadableList(lambda line: None, file)
+                for number in range(50):
+                    path = f"{(number * 7 + rank) % 50}.jpg"
+                    pictures.add(Fault(path, f"{path}: damaged"))
+            finally:
+                os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    assert sorted(file.read_text().splitlines()) == sorted(f"{number}.jpg\tdamaged" for number in range(50))
 
 
 def test_a_list_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
