@@ -53,7 +53,7 @@ static void draw_sizes(struct problem *p) {
              l->width + 2 * l->padding_x < l->dilation_x * (l->kernel_x - 1) + 1);
     l->out_height = (l->height + 2 * l->padding_y - l->dilation_y * (l->kernel_y - 1) - 1) / l->stride_y + 1;
     l->out_width = (l->width + 2 * l->padding_x - l->dilation_x * (l->kernel_x - 1) - 1) / l->stride_x + 1;
-    p->batch = between(1, 4);
+    p->batch = between(0, 3) ? between(1, 4) : between(5, 14); /* the latter are cut into parts for each thread */
     p->words = (l->channels + 63) / 64;
     struct xnor_pooling *q = &p->pooling;
     if (between(0, 1)) {

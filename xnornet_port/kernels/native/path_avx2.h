@@ -226,6 +226,7 @@ static uint64_t PATH(threshold)(const int32_t *dots, const int32_t *flip, const 
 #define PATH_HAS_STORE
 #include "portable.h"
 #include "convolve.h"
+#include "batch.h"
 #pragma GCC pop_options
 #undef PATH_HAS_STORE
 #undef PATH_ENCODES

@@ -309,6 +309,7 @@ static uint64_t PATH(threshold)(const int32_t *dots, const int32_t *flip, const 
 
 #include "words.h"
 #include "convolve.h"
+#include "batch.h"
 #pragma GCC pop_options
 #undef PATH_NAME
 #undef PATH

@@ -31,5 +31,6 @@ static void PATH(tile)(int rows, const struct xnor_window *window, const uint8_t
 #include "portable.h"
 #include "words.h"
 #include "convolve.h"
+#include "batch.h"
 #undef PATH_NAME
 #undef PATH

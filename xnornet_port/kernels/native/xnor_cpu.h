@@ -1,7 +1,8 @@
 /* What Python (cpu.py) hands over, field by field as its ctypes structures, and what a code path is.
  *
  * A code path is one way to use a processor: path_plain.h, path_neon.h, path_avx2.h, path_avx512.h. Each defines the few
- * things that depend on the instructions and then includes convolve.h, the algorithm, which is compiled once per path.
+ * things that depend on the instructions and then includes convolve.h and batch.h, the algorithm, which is compiled once
+ * per path.
  */
 #ifndef XNOR_CPU_H
 #define XNOR_CPU_H
