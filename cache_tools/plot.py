@@ -39,13 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUNDIR", help="folder of a run, with train.log or test.log"
     )
-    parser.add_argument("--output", type=Path, help="the picture (default: curves.png in the first run's folder)")
+    parser.add_argument("--output", type=Path, help="the picture (default: curves.png, of one run in its folder)")
     add_quiet(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, say where the picture is, return 0. Raises XnorNetError for a folder without logs."""
-    output: Path = arguments.output or arguments.runs[0] / "curves.png"
+    folder = arguments.runs[0] if len(arguments.runs) == 1 else Path()
+    output: Path = arguments.output or folder / "curves.png"
     curves = [read_curves(folder) for folder in arguments.runs]
     figure = draw(arguments.runs, curves)
     known = figure.canvas.get_supported_filetypes()

@@ -42,6 +42,8 @@ def guess_from_head(head: bytes) -> str:
             return name
     if head[:2] in PICKLE_PROTOCOLS:
         return "a Python pickle; a PyTorch file (before 1.6) is one: use torch.load"
+    if re.match(rb".{6}\x00\x00\{\s*\"", head, re.DOTALL):
+        return "a safetensors file; use safetensors.torch.load_file, or XnorModel.load for a packed network"
     if re.match(rb"(\xef\xbb\xbf)?\s*[0-8]\r\n", head):
         return "an ascii .t7 file with Windows line ends; turn them into \\n (strings may be damaged)"
     if re.match(rb"\xef\xbb\xbf[0-8]\n", head):

@@ -176,10 +176,10 @@ def _check_classes(test: Dataset, train: Dataset, source: str) -> None:
     )
 
 
-def check_data_folder(data: str, parts: Sequence[str] = ()) -> None:
+def check_data_folder(data: str, parts: Sequence[str] = (), expected: str = "the folders train and val") -> None:
     """Raises XnorNetError where there is no such folder, or one of its `parts` (train, val) is not in it."""
     if not os.path.isdir(data):
-        raise XnorNetError(f"{data}: no such data folder (-data; expected one with the folders train and val)")
+        raise XnorNetError(f"{data}: no such data folder (-data; expected one with {expected})")
     for part in parts:
         if not os.path.isdir(os.path.join(data, part)):
             raise XnorNetError(f"{data}: there is no folder {part} in it (-data; expected one with train and val)")

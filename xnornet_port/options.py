@@ -110,11 +110,13 @@ PORT_OPTIONS = (
     Row("tensorboard", False, "write loss, accuracies and learning rate for TensorBoard into the run's folder"),
 )
 
-# Options that do not show in the run folder's name: the original's six, and the port's own, so that a command of 2016
-# gives the folder of 2016.
+# Of the port's own options, those that make another network or other numbers.
+CHANGE_NUMBERS = ("precision", "scheme", "inputScale")
+
+# Options that do not show in the run folder's name: the original's six, and the port's own that change no number.
 NOT_IN_NAME = {
     **dict.fromkeys(("netType", "retrain", "loadParams", "optimState", "cache", "data"), True),
-    **dict.fromkeys((row.name for row in PORT_OPTIONS), True),
+    **{row.name: True for row in PORT_OPTIONS if row.name not in CHANGE_NUMBERS},
 }
 
 # Least value of the options that are whole numbers.
@@ -397,4 +399,6 @@ def _check_packed(values: Mapping[str, OptionValue]) -> None:
     if is_xnor and values["latentWeights"]:
         raise XnorNetError("-backend xnor -latentWeights: packed kernels have binary weights; leave one of the two out")
     if retrain.endswith(".safetensors") and not is_xnor:
-        raise XnorNetError(f"-retrain {retrain}: a packed network is only tested; add -testOnly -backend xnor")
+        raise XnorNetError(
+            f"-retrain {retrain}: a .safetensors file is a packed network, which is only tested: add -testOnly -backend xnor; train from a .t7"
+        )

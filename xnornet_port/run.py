@@ -52,8 +52,10 @@ def run(options: Options, report: Report, place: Place | None = None) -> int:
     `place`: which of several processes this is, where they train together. User errors raise XnorNetError.
     """
     # before the seconds it takes to draw a large network
-    parts = ["val"] if options.test_only else ["train", "val"]
-    check_data_folder(options.data, [] if is_cifar(options.dataset) else parts)
+    if is_cifar(options.dataset):
+        check_data_folder(options.data, expected=f"the files of {options.dataset}")
+    else:
+        check_data_folder(options.data, ["val"] if options.test_only else ["train", "val"])
     device = choose_device(options.device, options.gpu, place)
     use_full_precision()
     with join(place, device) as replicas:
@@ -153,6 +155,8 @@ def _start(
         moment = restore(stored, training, data, folder)
         done = f"{moment.so_far.total.n_batches} of {options.epoch_size} batches trained"
         report.warn(f"Resuming {folder}: epoch {moment.epoch}, {done}")
+        if moment.epoch >= options.epoch_number + options.n_epochs:
+            report.warn(f"All {options.n_epochs} epochs of this run are done; -nEpochs with a larger number adds some")
         return moment
     if options.resume != "none":
         if latest_epoch(folder) is not None:

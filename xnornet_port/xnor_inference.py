@@ -64,7 +64,8 @@ class XnorModel(nn.Module):
         if not is_marked:
             raise XnorNetError(
                 "the network has no binary inputs, and its weights bear no mark of training with -binaryWeight: "
-                "packed, it would be another network; give -binaryWeight (binary_weights=True) if it was trained so"
+                "packed, it would be another network; if it was trained so, say it: main.py -binaryWeight, "
+                "cache_tools convert --binary-weight, XnorModel.from_model(..., binary_weights=True)"
             )
         return cls(packed_network(model), backend)
 

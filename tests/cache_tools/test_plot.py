@@ -28,6 +28,14 @@ def test_the_lines_are_the_logs(golden: Path) -> None:
     assert [axes.get_title() for axes in figure.axes] == [panel.title for panel in PANELS]
 
 
+def test_a_picture_of_two_runs_lies_in_no_ones_folder(
+    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["plot", *(str(golden / "runs" / name) for name in ("bwn_sgd", "xnor_adam")), "--quiet"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+
+
 def test_two_runs_in_one_picture(golden: Path) -> None:
     folders = [golden / "runs" / name for name in ("bwn_sgd", "xnor_adam")]
     figure = draw(folders, [read_curves(folder) for folder in folders])

@@ -35,6 +35,7 @@ def numpy_file() -> bytes:
         (gzip.compress(b"x"), "gzip"),
         (numpy_file(), "numpy.load"),
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (b"\x98\x20\0\0\0\0\0\0" + b'{"__metadata__":{}', "a safetensors file"),
         (b"<!DOCTYPE html><html>Not found</html>", "HTML or XML page, perhaps an error page"),
         (b"  <html>", "HTML or XML page"),
         (b"This is a caption.\nAnd more.", "text: 'This is a caption. And more.'"),

@@ -157,6 +157,15 @@ def test_the_ports_options_leave_the_folder_name_alone() -> None:
     assert option_lines(typed.split()) == option_lines([])
 
 
+def test_what_makes_another_network_names_the_folder() -> None:
+    def folder(text: str) -> str:
+        return str(Path(parse(text).save).parent)
+
+    assert folder("-netType resnetxnor -scheme bireal") == "cache/resnetxnor,scheme=bireal"
+    assert folder("-netType alexnetxnor -inputScale") == "cache/alexnetxnor,inputScale=t"
+    assert folder("-precision bf16") == "cache/alexnet,precision=bf16"
+
+
 def test_the_table_tells_the_ports_options_that_were_given() -> None:
     assert set(parse("").as_table()) == {row.name for row in ORIGINAL_OPTIONS} | {"save"}
     table = parse("-device cpu -quiet").as_table()
@@ -249,8 +258,8 @@ def test_packed_kernels_only_test(tmp_path: Path) -> None:
     for text, problem in (
         ("-backend xnor", "-backend xnor: packed kernels only test: add -testOnly"),
         ("-backend xnor -testOnly -latentWeights", "-backend xnor -latentWeights: packed kernels have binary weights"),
-        (f"-retrain {packed}", f"-retrain {packed}: a packed network is only tested; add -testOnly -backend xnor"),
-        (f"-retrain {packed} -testOnly", f"-retrain {packed}: a packed network is only tested; add"),
+        (f"-retrain {packed}", f"-retrain {packed}: only tested, as a packed network: add -testOnly -backend xnor"),
+        (f"-retrain {packed} -testOnly", f"-retrain {packed}: only tested, as a packed network: add"),
     ):
         with pytest.raises(XnorNetError, match=f"^{re.escape(problem)}"):
             parse(text)
