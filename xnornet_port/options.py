@@ -399,6 +399,4 @@ def _check_packed(values: Mapping[str, OptionValue]) -> None:
     if is_xnor and values["latentWeights"]:
         raise XnorNetError("-backend xnor -latentWeights: packed kernels have binary weights; leave one of the two out")
     if retrain.endswith(".safetensors") and not is_xnor:
-        raise XnorNetError(
-            f"-retrain {retrain}: a .safetensors file is a packed network, which is only tested: add -testOnly -backend xnor; train from a .t7"
-        )
+        raise XnorNetError(f"-retrain {retrain}: only tested, as a packed network: add -testOnly -backend xnor")
