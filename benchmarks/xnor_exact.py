@@ -1,10 +1,11 @@
-"""A recorded run of random cases over every code path of the CPU, and the NumPy and reference backends.
+"""A recorded run of random cases: every code path of the CPU, the NumPy and reference backends, the CUDA kernels.
 
     python benchmarks/xnor_exact.py --native 10000 --python 2000 --output benchmarks/results/xnor_exact.md
 
 native: tests/xnornet_port/kernels/native_check.c, the C source against the definition in C; each case is integer
 dot products, scaled results, pooled and thresholded signs and packing, from floats and from packed bits, on 1 to 3
 threads. python: the public functions against torch's convolution of signs in double, which is exact for integers.
+cuda: the same on xnor.cu compiled for the CPU (tests/.../cuda_shim.py), each kind of tile in turn, one a case.
 With --compiler and --emulator the native part runs for another processor. Exit code 1 with the first difference.
 """
 
@@ -17,14 +18,19 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "tests/xnornet_port/kernels"))
+
+from cuda_shim import ShimDevice, compile_kernels
 
 from xnornet_port.kernels import (
     Backend,
     Geometry,
+    PackedInput,
     Pooling,
     Thresholds,
     cpu_numpy,
@@ -33,14 +39,26 @@ from xnornet_port.kernels import (
     reference,
 )
 from xnornet_port.kernels.cpu import CpuBackend, available_paths
+from xnornet_port.kernels.cuda import CudaBackend
+from xnornet_port.kernels.cuda_device import kernel_source
+from xnornet_port.kernels.packing import as_words, pack_bits
 
 SOURCE = Path(__file__).resolve().parent.parent / "tests/xnornet_port/kernels/native_check.c"
+
+# Compute capability and multiprocessors that make the CUDA backend choose each kind of tile.
+TILES = {
+    "tensor core, large tiles": ((9, 0), 1),
+    "tensor core, small tiles": ((8, 0), 10**6),
+    "popcount, large tiles": ((10, 0), 1),
+    "popcount, small tiles": ((7, 5), 10**6),
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--native", type=int, default=10000)
     parser.add_argument("--python", type=int, default=2000)
+    parser.add_argument("--cuda", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--compiler", default="gcc -O3 -ffp-contract=off")
     parser.add_argument("--emulator", default="")
@@ -59,6 +77,8 @@ def main() -> int:
             check(arguments.seed * 1_000_003 + case, backends)
         names = ", ".join(backends)
         lines.append(f"* {arguments.python} cases through Python, exact: {names} ({time.perf_counter() - start:.0f} s)")
+    if arguments.cuda:
+        lines.append(run_cuda(arguments))
     text = "\n".join(lines) + "\n"
     print(text)
     if arguments.output:
@@ -79,6 +99,28 @@ def run_native(arguments: argparse.Namespace) -> list[str]:
         sys.exit(f"xnor_exact: {done.stdout}{done.stderr}")
     paths = [line.split(":")[0] for line in done.stdout.splitlines() if line.endswith(": exact")]
     return [f"* {arguments.native} cases in C, exact: {', '.join(paths)} ({time.perf_counter() - start:.0f} s)"]
+
+
+def run_cuda(arguments: argparse.Namespace) -> str:
+    """The CUDA kernels on the CPU; their result line."""
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        library = compile_kernels(kernel_source(), Path(folder))
+        backends = [(name, CudaBackend(ShimDevice(library, *device))) for name, device in TILES.items()]
+        for case in range(arguments.cuda):
+            name, backend = backends[case % len(backends)]
+            check(arguments.seed * 1_000_003 + case, {name: backend})
+    names = ", ".join(TILES)
+    return (
+        f"* {arguments.cuda} cases on the simulated CUDA kernels, exact: {names} ({time.perf_counter() - start:.0f} s)"
+    )
+
+
+def nonzero_plane(bits: PackedInput) -> torch.Tensor:
+    """Where there is no zero; the CUDA kernels always have the plane, the others only where there is one."""
+    if bits.nonzero is not None:
+        return bits.nonzero
+    return as_words(pack_bits(np.ones(bits.channels, bool))).expand(bits.signs.shape)
 
 
 def check(seed: int, backends: dict[str, Backend]) -> None:
@@ -114,8 +156,7 @@ def check(seed: int, backends: dict[str, Backend]) -> None:
             and torch.equal(backend.xnor_conv2d(bits, packed, geometry), scaled)
             and torch.equal(backend.xnor_conv2d(x, packed, geometry), scaled)
             and torch.equal(found.signs, signs.signs)
-            and (found.nonzero is None) == (signs.nonzero is None)
-            and (found.nonzero is None or signs.nonzero is None or torch.equal(found.nonzero, signs.nonzero))
+            and torch.equal(nonzero_plane(found), nonzero_plane(signs))
         )
         if not is_equal:
             sys.exit(f"xnor_exact: {name} differs, seed {seed}: {tuple(x.shape)}, {tuple(weight.shape)}, {geometry}")
