@@ -34,7 +34,7 @@ from xnornet_port.layers import batch_normalization, convolution, max_pooling, r
 from xnornet_port.schemes import scheme_named
 from xnornet_port.schemes.scheme import Scheme
 from xnornet_port.summation import convolution_sums
-from xnornet_port.train import GradientRule, train_batch
+from xnornet_port.train import GradientRule, Learner, train_batch
 from xnornet_port.training import OPTIMIZERS
 
 BATCH = 64
@@ -135,32 +135,30 @@ def trained(variant: Variant, digits: Digits, seed: int, arguments: argparse.Nam
     start = time.perf_counter()
     network = build(scheme_named(variant.scheme), arguments.width, seed)
     binarizer = Binarizer(network) if variant.is_binary else None
+    rule = OPTIMIZERS["adam"][1] if binarizer else GradientRule(times_n=False, factor=1.0)
     optimizer = Adam(network.parameters(), lr=RATE)
+    learner = Learner(network, ClassNLLCriterion(), optimizer, rule, binarizer)
     order = np.random.default_rng(seed)
     losses, errors = [], []
     with convolution_sums(network, torch.device("cpu")):
         for epoch in range(1, arguments.epochs + 1):
             optimizer.param_groups[0]["lr"] = RATE if 3 * epoch <= 2 * arguments.epochs else LAST_RATE
-            losses.append(train_epoch(network, optimizer, binarizer, digits, order))
+            losses.append(train_epoch(learner, digits, order))
             errors.append(tested(network, binarizer, digits))
     return Curve(losses, errors, time.perf_counter() - start)
 
 
-def train_epoch(
-    network: nn.Module, optimizer: Adam, binarizer: Binarizer | None, digits: Digits, order: np.random.Generator
-) -> float:
+def train_epoch(learner: Learner, digits: Digits, order: np.random.Generator) -> float:
     """All pictures once, whole batches; returns the mean loss."""
-    rule = OPTIMIZERS["adam"][1] if binarizer else GradientRule(times_n=False, factor=1.0)
-    network.train()
+    learner.network.train()
     losses = []
     places = torch.from_numpy(order.permutation(len(digits.train)))
     for batch in places.split(BATCH):
         if len(batch) == min(BATCH, len(places)):
-            if binarizer is not None:
-                binarizer.mean_centre_and_clamp()
+            if learner.binarizer is not None:
+                learner.binarizer.mean_centre_and_clamp()
             inputs, labels = digits.train[batch], digits.train_labels[batch]
-            scores = train_batch(network, ClassNLLCriterion(), optimizer, inputs, labels, binarizer, rule)
-            losses.append(scores.loss)
+            losses.append(train_batch(learner, inputs, labels).loss)
     return statistics.mean(losses)
 
 
