@@ -7,7 +7,8 @@ Within a round every contender of a layer has its turn of a few milliseconds, in
 busy machine slows all alike. Times are wall-clock medians over the rounds, spread is (90th - 10th percentile) / median.
 Ours is all of the work: float in, signs, packing, product, scale, float out; so is that of the peers. Weights are
 prepared beforehand.
-Exactness is checked first. onnxruntime takes part where it is installed.
+Exactness is checked first. onnxruntime takes part where it is installed, Larq Compute Engine with --larq-python
+(larq_contender.py says how to install it).
 """
 
 import argparse
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,11 +30,14 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from larq_contender import LarqProcess, larq_process, turn
+
 from xnornet_port.kernels import pack_weights, xnor_conv2d
 from xnornet_port.kernels.cpu import CpuBackend, available_paths
 
 ROOT = Path(__file__).resolve().parent.parent
 Contender = Callable[[], Any]
+Turn = Callable[[float], list[float]]  # the seconds it may take -> those of each call
 
 
 class Layer(NamedTuple):
@@ -98,13 +103,15 @@ def main() -> None:
     parser.add_argument("--batches", default="1,32")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--peers", default="float,bf16,int8,onnx")
+    parser.add_argument("--larq-python", type=Path, help="an interpreter that has Larq Compute Engine")
     parser.add_argument("--seconds", type=float, default=4.0, help="per layer, batch and number of threads")
     parser.add_argument("--instructions", default=None, help="code path of ours; the best by itself")
     parser.add_argument("--no-avx2", action="store_true", help="leave out the table of both forced to AVX2")
     parser.add_argument("--json", action="store_true", help="only the times, as JSON (used for the AVX2 table)")
     parser.add_argument("--output", type=Path, default=None)
     arguments = parser.parse_args()
-    rows = list(measure(arguments, is_quiet=arguments.json))
+    with larq_process(arguments.larq_python) as larq:
+        rows = list(measure(arguments, larq, is_quiet=arguments.json))
     if arguments.json:
         print(json.dumps(rows))
         return
@@ -113,13 +120,13 @@ def main() -> None:
     print(text) if arguments.output is None else arguments.output.write_text(text, encoding="utf-8")
 
 
-def measure(arguments: argparse.Namespace, is_quiet: bool) -> Iterator[Row]:
+def measure(arguments: argparse.Namespace, larq: LarqProcess | None, is_quiet: bool) -> Iterator[Row]:
     for name in arguments.layers.split(","):
         for batch in map(int, arguments.batches.split(",")):
             for threads in map(int, arguments.threads.split(",")):
                 torch.set_num_threads(threads)
-                contenders = make_contenders(name, batch, threads, arguments)
-                row = Row(name, batch, threads, run_rounds(contenders, arguments.seconds))
+                turns = make_turns(name, batch, threads, arguments, larq)
+                row = Row(name, batch, threads, run_rounds(turns, arguments.seconds))
                 if not is_quiet:
                     ratio = f"{row.fastest_float / row.ours:.2f}"
                     print(f"{name} batch {batch} threads {threads}: ratio {ratio}", file=sys.stderr)
@@ -136,24 +143,15 @@ def measure_avx2(arguments: argparse.Namespace) -> list[Row]:
             for layer, batch, threads, times in json.loads(done.stdout)]  # fmt: skip
 
 
-def run_rounds(contenders: dict[str, Contender], seconds: float) -> dict[str, tuple[float, float]]:
-    """In each turn one call that is not timed brings the contender's data back into the caches."""
-    turn = 0.003
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    names, n_rounds, end = list(contenders), 0, time.perf_counter() + seconds
+def run_rounds(turns: dict[str, Turn], seconds: float) -> dict[str, tuple[float, float]]:
+    times: dict[str, list[float]] = {name: [] for name in turns}
+    names, n_rounds, end = list(turns), 0, time.perf_counter() + seconds
     while time.perf_counter() < end or n_rounds < 3:
         for name in names:
-            contenders[name]()
-            turn_end = time.perf_counter() + turn
-            while True:
-                start = time.perf_counter()
-                contenders[name]()
-                times[name].append(time.perf_counter() - start)
-                if time.perf_counter() > turn_end:
-                    break
+            times[name] += turns[name](0.003)
         names.reverse()
         n_rounds += 1
-    return {name: (statistics.median(times[name]), spread(times[name])) for name in contenders}
+    return {name: (statistics.median(times[name]), spread(times[name])) for name in turns}
 
 
 def spread(times: list[float]) -> float:
@@ -161,7 +159,9 @@ def spread(times: list[float]) -> float:
     return (deciles[-1] - deciles[0]) / statistics.median(times)
 
 
-def make_contenders(name: str, batch: int, threads: int, arguments: argparse.Namespace) -> dict[str, Contender]:
+def make_turns(
+    name: str, batch: int, threads: int, arguments: argparse.Namespace, larq: LarqProcess | None
+) -> dict[str, Turn]:
     layer, peers = LAYERS[name], arguments.peers.split(",")
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(batch, layer.inputs, layer.size, layer.size, generator=generator)
@@ -181,7 +181,10 @@ def make_contenders(name: str, batch: int, threads: int, arguments: argparse.Nam
         assert torch.equal(contenders["int8"](), exact), name
     if "onnx" in peers:
         contenders |= onnxruntime_float(x, weight, layer.padding, threads)
-    return contenders
+    turns: dict[str, Turn] = {label: partial(turn, contender) for label, contender in contenders.items()}
+    if larq is not None:
+        turns |= larq_signs(larq, x, packed.alpha.view(-1, 1, 1, 1) * weight.sign(), layer.padding, threads)
+    return turns
 
 
 def torch_float(name: str, x: torch.Tensor, weight: torch.Tensor) -> dict[str, Contender]:
@@ -249,6 +252,15 @@ def onnxruntime_float(x: torch.Tensor, weight: torch.Tensor, padding: int, threa
     return {"onnxruntime": lambda: session.run(None, array)}
 
 
+def larq_signs(larq: LarqProcess, x: torch.Tensor, weight: torch.Tensor, padding: int, threads: int) -> dict[str, Turn]:
+    """Its layout is NHWC. Its result is alpha * K - 2 * alpha * count, rounded twice: checked is the integer."""
+    kernel, result = larq.load(x.permute(0, 2, 3, 1).numpy(), weight.permute(2, 3, 1, 0).numpy(), padding, threads)
+    dots = functional.conv2d(x.sign(), weight.sign(), None, 1, padding)
+    alpha = weight[:, 0, 0, 0].abs().view(-1, 1, 1)
+    assert torch.allclose(torch.from_numpy(result).permute(0, 3, 1, 2) / alpha, dots, rtol=0, atol=0.02), kernel
+    return {f"larq {kernel}": larq.turn}
+
+
 def limits(rows: list[Row]) -> dict[int, dict[str, float]]:
     """xnor_limit.c's figures by words of a filter; empty where there is no gcc."""
     with tempfile.TemporaryDirectory() as folder:
@@ -278,7 +290,7 @@ def page(
         f"code path `{path}` of {', '.join(available_paths())}.",
         "Wall-clock medians in ms, spread (p90 - p10) / median in brackets; ratio = fastest torch float32 / ours, all",
         "from float to float. int8 is exact (oneDNN, signs as bytes).",
-        "Larq Compute Engine 0.16 was not measured here: it needs NumPy < 2 and TensorFlow.",
+        *larq_words(rows),
         "",
         *table(rows, lambda row: LAYERS[row.layer].wanted.get(row.batch, 0) if row.threads == 1 else 0),
         "",
@@ -290,6 +302,16 @@ def page(
         title = "## Share of the processor's popcount limit (wanted: 75 % where a filter has 36 words or more)"
         parts += ["", title, "", *shares(rows, figures, path)]
     return "\n".join(parts) + "\n"
+
+
+def larq_words(rows: list[Row]) -> list[str]:
+    if not any(name.startswith("larq") for row in rows for name in row.times):
+        return ["Larq Compute Engine was not measured here (--larq-python)."]
+    return [
+        "larq: Larq Compute Engine 0.16, NHWC, scales in its epilogue, by the fastest of its three kernels, which the",
+        "column names, in a process of its own that times itself. Its assembly is for ARM: here all three are portable",
+        "C++, popcounts of 32 bits; only the default one uses a second thread.",
+    ]
 
 
 def table(rows: list[Row], wanted_of: Callable[[Row], float]) -> list[str]:
@@ -324,6 +346,20 @@ def summary(rows: list[Row]) -> list[str]:
         if {1, 2} <= by_threads.keys():
             gain = by_threads[1] / by_threads[2]
             lines.append(f"* {name}, batch 32: two threads {gain:.2f} times one (wanted: 1.85)")
+    return lines + larq_summary(rows)
+
+
+def larq_summary(rows: list[Row]) -> list[str]:
+    lines = []
+    for batch, threads in sorted({(row.batch, row.threads) for row in rows}):
+        ratios = [
+            min(seconds for name, (seconds, _) in row.times.items() if name.startswith("larq")) / row.ours
+            for row in rows
+            if (row.batch, row.threads) == (batch, threads) and any(name.startswith("larq") for name in row.times)
+        ]
+        if ratios:
+            words = f"Larq Compute Engine takes {min(ratios):.0f} to {max(ratios):.0f} times our time"
+            lines.append(f"* batch {batch}, {threads} threads: {words}, median {statistics.median(ratios):.0f}")
     return lines
 
 
