@@ -1,7 +1,9 @@
 """Replacing a file as a whole: a crash at any moment leaves the old file or the new one, never a part."""
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,10 +19,10 @@ def replace_file(path: str | Path, sync: bool = True) -> Iterator[BinaryIO]:
     """A file to write into, which becomes `path` when the block ends without an exception.
 
     It is written beside `path` under another name, brought to the disk (fsync) and renamed. A symbolic link
-    stays and its target is replaced; permissions of an existing file are kept. OSError as the system has
-    it.
+    stays and its target is replaced; permissions of an existing file are kept. OSError as the system has it, and
+    where `path` is a folder, a device or a pipe, which stays as it is.
     """
-    target = Path(os.path.realpath(path))
+    target = replaceable(path)
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
@@ -38,6 +40,22 @@ def replace_file(path: str | Path, sync: bool = True) -> Iterator[BinaryIO]:
         raise
     if sync:
         sync_folder(target.parent)
+
+
+def replaceable(path: str | Path) -> Path:
+    """The file that `path` leads to, or will. A rename would put a file in the place even of /dev/null."""
+    try:
+        target = Path(os.path.realpath(path))
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        return target
+    except ValueError as error:  # a zero byte in the name
+        raise OSError(errno.EINVAL, str(error)) from error
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "a device or pipe, not a file")
+    return target
 
 
 def sync_folder(folder: Path) -> None:

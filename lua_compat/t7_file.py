@@ -4,7 +4,10 @@ Nothing in a .t7 file says how it is encoded. The first bytes tell ascii from bi
 size of a long shows in whether the file makes sense with it, up to its last byte.
 """
 
+import errno
 import mmap
+import os
+import stat
 import struct
 import warnings
 from collections.abc import Iterator
@@ -179,11 +182,23 @@ def read_file(path: str | Path, wanted: Wanted, maps: bool) -> Reading:
 def opened(path: str | Path, maps: bool) -> Iterator[tuple[bytes | mmap.mmap, FileIO | None]]:
     """The bytes of a file, and the file itself where large storages are to be read from it."""
     try:
-        with FileIO(path) as file:
+        with opened_file(path) as file:
             buffer = file_bytes(file, maps)
             yield buffer, None if maps or isinstance(buffer, bytes) else file
     except OSError as error:
         raise T7Error(f"cannot be read: {error.strerror or error}", file=path) from None
+
+
+def opened_file(path: str | Path) -> FileIO:
+    """The file itself, or a pipe; OSError for a device, which might never end."""
+    try:
+        file = FileIO(path)
+    except ValueError as error:  # a zero byte in the name
+        raise OSError(errno.EINVAL, str(error)) from error
+    if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "a device, not a file")
+    return file
 
 
 def file_bytes(file: FileIO, maps: bool) -> bytes | mmap.mmap:

@@ -40,3 +40,17 @@ def test_a_long_name(tmp_path: Path) -> None:
     with replace_file(path) as file:
         file.write(b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_what_is_no_file_stays_what_it_is(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, message in (
+        (pipe, "a device or pipe, not a file"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "a\0b", "embedded null"),
+    ):
+        with pytest.raises(OSError, match=message), replace_file(path):
+            pass
+    assert pipe.is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]

@@ -227,3 +227,11 @@ def test_tensors_count_as_objects() -> None:
     assert len(lua_compat.loads(data, max_objects=1001)) == 1000
     with pytest.raises(T7Error, match="at most 1000 objects"):
         lua_compat.loads(data, max_objects=1000)
+
+
+@pytest.mark.parametrize(("path", "message"), [("/dev/zero", "a device, not a file"), ("a\0b", "embedded null byte")])
+def test_what_is_no_file(path: str, message: str) -> None:
+    with pytest.raises(T7Error, match=f"cannot be read: {message}"):
+        lua_compat.load(path)
+    with pytest.raises(T7Error, match="cannot be written"):
+        lua_compat.save(path.replace("/dev/zero", "/dev"), 1)
