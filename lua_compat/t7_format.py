@@ -5,17 +5,20 @@ Sources: torch7 File.lua (type ids, order of an object's parts), generic/Storage
 There is no magic number, no header and no end marker: see docs/t7.md.
 """
 
+import re
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
 import numpy as np
 
 __all__ = [
+    "CLASS_NAME",
     "CUDA_TYPES",
     "ELEMENT_TYPES",
     "GENERATOR_BYTES",
     "STORAGE_TYPES",
     "TENSOR_TYPES",
+    "VERSION",
     "ElementType",
     "Layout",
     "Payload",
@@ -85,6 +88,10 @@ CPU_TYPES = {f"torch.{element.name}": element for element in ELEMENT_TYPES}
 CUDA_TYPES = {f"torch.Cuda{'' if element.name == 'Float' else element.name}": element for element in ELEMENT_TYPES}
 TENSOR_TYPES = {f"{stem}Tensor": element for stem, element in (CPU_TYPES | CUDA_TYPES).items()}
 STORAGE_TYPES = {f"{stem}Storage": element for stem, element in (CPU_TYPES | CUDA_TYPES).items()}
+
+# The two strings in front of an object's contents. Files before versions existed have the second alone.
+VERSION = re.compile(rb"V ([0-9]{1,9})(\.[0-9]{1,9})?")
+CLASS_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_.\-]{0,255}")
 
 # sizeof(THGenerator) on 64-bit Linux and macOS (torch7 Generator.c)
 GENERATOR_BYTES = 5048

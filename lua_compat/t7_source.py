@@ -6,7 +6,6 @@ be there.
 """
 
 import mmap
-import re
 import struct
 from io import RawIOBase
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lua_compat.errors import T7Error
-from lua_compat.t7_format import ElementType, Layout
+from lua_compat.t7_format import CLASS_NAME, VERSION, ElementType, Layout
 from lua_compat.t7_key_guard import KEYS_AT_ONCE, KeyGuard
 from lua_compat.t7_runs import SHORTEST_RUN, EntryShape, Patience, read_run
 from lua_compat.values import EXACT_INTEGERS, LuaValue, Storage, lua_number, text_or_bytes
@@ -26,9 +25,6 @@ MISSING: Any = object()  # no key yet
 # Below this a storage is copied out of the bytes already in memory; above, it is read from the file on its
 # own.
 LARGE_STORAGE = 1 << 16
-
-VERSION = re.compile(rb"V ([0-9]{1,9})(\.[0-9]{1,9})?")
-CLASS_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_.\-]{0,255}")
 
 
 class Source(Protocol):

@@ -90,7 +90,7 @@ def owning_storage(array: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
 
 def is_expressible(array: npt.NDArray[Any]) -> bool:
     """Whether Torch7 can have these strides: whole elements, none negative."""
-    return all(stride >= 0 and stride % array.itemsize == 0 for stride in array.strides)
+    return array.itemsize > 0 and all(stride >= 0 and stride % array.itemsize == 0 for stride in array.strides)
 
 
 def placed_on(array: npt.NDArray[Any], storage: npt.NDArray[Any]) -> Placement:

@@ -14,7 +14,17 @@ import numpy.typing as npt
 
 from lua_compat.atomic_file import replace_file
 from lua_compat.errors import T7Error
-from lua_compat.t7_format import GENERATOR_BYTES, Layout, Payload, Tag, payload_of
+from lua_compat.t7_format import (
+    CLASS_NAME,
+    GENERATOR_BYTES,
+    STORAGE_TYPES,
+    TENSOR_TYPES,
+    VERSION,
+    Layout,
+    Payload,
+    Tag,
+    payload_of,
+)
 from lua_compat.t7_sink import AsciiSink, BinarySink, Sink
 from lua_compat.t7_storages import StoragePlan
 from lua_compat.values import (
@@ -167,6 +177,8 @@ class ObjectWriter:
         return None
 
     def _write_string(self, value: str | bytes | bytearray) -> None:
+        if not isinstance(value, (str, bytes, bytearray)):  # the bytecode of a function, or a class name
+            raise T7Error(f"expected a string, found a Python {type(value).__name__}: {value!r:.60}")
         try:
             raw = value.encode("utf-8") if isinstance(value, str) else bytes(value)
         except UnicodeEncodeError:
@@ -188,7 +200,7 @@ class ObjectWriter:
         if isinstance(value, (Mapping, list, tuple)):
             if not self._is_new(Tag.TABLE, id(value), value):
                 return None
-            table = value if isinstance(value, LuaTable) else LuaTable(value)
+            table = value if isinstance(value, LuaTable) else table_of(value)
             self._sink.write_int(checked_count(len(table)))
             return table_parts(value, table)
         raise T7Error(f"a Python {type(value).__name__} has no form in Torch7: {value!r:.60}")
@@ -208,19 +220,28 @@ class ObjectWriter:
 
     def _write_function(self, function: LuaFunction) -> Parts | None:
         if function.tag == Tag.OLDEST_FUNCTION:
+            if any(each.owner is function for each in self._waiting):
+                raise T7Error("a function of type 6 holds itself, which its form in the file has no number for")
             self._sink.write_int(Tag.OLDEST_FUNCTION)
+        elif function.tag not in (Tag.LEGACY_FUNCTION, Tag.FUNCTION):
+            raise T7Error(f"a function's tag is 6, 7 or 8, not {function.tag!r:.60}")
         elif not self._is_new(function.tag, id(function), function):
             return None
         self._write_string(function.bytecode)
         return Parts(function, iter((function.upvalues,)), "<upvalues>")
 
     def _write_class(self, typename: str, version: float) -> None:
-        self._write_string(f"V {version}")
+        raw_version = f"V {version}".encode()
+        if VERSION.fullmatch(raw_version) is None:
+            raise T7Error(f"the version of {typename} is a number from 0 on, not {version!r:.60}")
+        self._sink.write_int(len(raw_version))
+        self._sink.write_raw(raw_version)
         self._write_string(typename)
 
     def _write_instance(self, value: TorchObject) -> Parts | None:
         """An object of any class but tensors and storages, with the payload its class has."""
         sink = self._sink
+        check_class_name(value.typename)
         payload = payload_of(value.typename, value.version)
         self._write_class(value.typename, value.version)
         if payload is Payload.ONE_OBJECT or payload is Payload.TWO_OBJECTS:
@@ -236,7 +257,9 @@ class ObjectWriter:
             sink.write_longs(len(elements))
             return Parts(value, iter(elements))
         if payload is Payload.LONG:
-            sink.write_longs(int(value.payload))
+            if type(value.payload) is not int or not -(2**63) <= value.payload < 2**63:
+                raise T7Error(f"the payload of {value.typename} is an int of 64 bits, not {value.payload!r:.60}")
+            sink.write_longs(value.payload)
             return None
         if payload is Payload.NOTHING:
             return None
@@ -254,6 +277,8 @@ class ObjectWriter:
                 raise T7Error(f"a storage is 1-d and contiguous, not {array.shape} with strides {array.strides}")
             self._write_storage(array.view(np.ndarray), isinstance(array, CudaStorage))
             return
+        if isinstance(array, np.ma.MaskedArray):
+            raise T7Error("a masked array, whose mask would be lost: give .filled() or .data")
         if array.ndim == 0:
             raise T7Error("a 0-dimensional array; Torch7 has none: give a number, or an array of shape (1,)")
         is_cuda = isinstance(array, CudaTensor)
@@ -291,6 +316,23 @@ class ObjectWriter:
             self._write_class(torch_typename(elements.dtype, is_cuda, "Storage"), 1)
             self._sink.write_longs(elements.size)
             self._sink.write_elements(elements)
+
+
+def check_class_name(typename: str) -> None:
+    """Refuse a class name that would not be found in the file again, or that says there is an array."""
+    if not isinstance(typename, str) or CLASS_NAME.fullmatch(typename.encode("utf-8", "replace")) is None:
+        raise T7Error(f"{typename!r:.60} is no class name: letters, digits, points and _ up to 256")
+    if typename in TENSOR_TYPES or typename in STORAGE_TYPES:
+        raise T7Error(f"a TorchObject cannot be a {typename}: use lua_compat.tensor or lua_compat.storage")
+
+
+def table_of(value: Mapping[Any, Any] | list[Any] | tuple[Any, ...]) -> LuaTable:
+    """A Python mapping or sequence as a table; two keys that are one in Lua, as "a" and b"a", are refused."""
+    table = LuaTable(value)
+    values = value.values() if isinstance(value, Mapping) else value
+    if len(table) != sum(each is not None for each in values):
+        raise T7Error(f"two keys of a Python {type(value).__name__} are one key in Lua")
+    return table
 
 
 def table_parts(owner: LuaValue, table: LuaTable) -> Parts:

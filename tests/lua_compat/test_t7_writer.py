@@ -104,14 +104,37 @@ def test_unreferenced_writes_every_occurrence() -> None:
         ({(1, 2): 1}, "no keys of type tuple"),
         (TorchObject("torch.Generator", b"short"), "5048 bytes"),
         (TorchObject("nn.X", 5), "the payload of nn.X is a table"),
+        (TorchObject("nn.X", version=-1), "the version of nn.X is a number from 0 on, not -1"),
+        (TorchObject("nn.X", version=1e20), "the version of nn.X is a number from 0 on"),
+        (TorchObject("my class"), "'my class' is no class name"),
+        (TorchObject(""), "'' is no class name"),
+        (TorchObject("V 1"), "'V 1' is no class name"),
+        (TorchObject("torch.FloatTensor"), "cannot be a torch.FloatTensor"),
+        (TorchObject("tds.AtomicCounter", "seven"), "an int of 64 bits, not 'seven'"),
+        (TorchObject("tds.AtomicCounter", 2**63), "an int of 64 bits"),
+        (LuaFunction(3), "expected a string, found a Python int: 3"),
+        (LuaFunction(b"", tag=3), "tag is 6, 7 or 8, not 3"),
+        ({"a": 1, b"a": 2}, "two keys of a Python dict are one key in Lua"),
+        (np.ma.array([1.0, 2.0], mask=[False, True]), "a masked array"),
+        ([np.ones(2), np.empty(3, "V0")], "no tensor of |V0"),
     ],
 )
 def test_what_torch7_cannot_have_is_refused(value: object, message: str) -> None:
     if not message:
         assert lua_compat.loads(lua_compat.dumps(value)) == 1  # a NumPy number, not an array
         return
-    with pytest.raises(T7Error, match=message):
-        lua_compat.dumps(value)
+    for mode in ("binary", "ascii"):
+        with pytest.raises(T7Error, match=message):
+            lua_compat.dumps(value, mode)
+
+
+def test_a_function_of_2014_that_holds_itself() -> None:
+    """Its form has no number to refer to it by: writing went on without end."""
+    data = struct.pack("<3i", 6, 1, 3) + b"\x1bLJ" + struct.pack("<2i", 6, 1)
+    function = lua_compat.loads(data)
+    assert function.upvalues is function
+    with pytest.raises(T7Error, match="a function of type 6 holds itself"):
+        lua_compat.dumps(function)
 
 
 def test_the_error_names_the_keys() -> None:
