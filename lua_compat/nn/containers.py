@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from lua_compat.nn.network_writer import FieldWriter
 from lua_compat.nn.registry import register, writes
 from lua_compat.nn.simple_math import MulConstant
 from lua_compat.nn.table import JoinTable, flattened
+from lua_compat.t7_arrays import MOST_DIMENSIONS
 from lua_compat.values import LuaTable, TorchObject
 
 __all__ = [
@@ -298,7 +300,10 @@ class Bottle(Decorator):
     @classmethod
     def from_t7(cls, fields: Fields) -> Self:
         n_input_dim = fields.integer("nInputDim", default=2)
-        return cls(only_child(fields), n_input_dim, fields.integer("nOutputDim", default=n_input_dim))
+        n_output_dim = fields.integer("nOutputDim", default=n_input_dim)
+        if not (1 <= n_input_dim <= MOST_DIMENSIONS and 1 <= n_output_dim <= MOST_DIMENSIONS):
+            raise fields.error(f"nInputDim {n_input_dim} and nOutputDim {n_output_dim} should be numbers of dimensions")
+        return cls(only_child(fields), n_input_dim, n_output_dim)
 
     def to_t7(self, out: FieldWriter) -> dict[str, object]:
         counts = {"nInputDim": self.n_input_dim, "nOutputDim": self.n_output_dim}
@@ -357,11 +362,19 @@ class WeightNorm(nn.Module):
         modules = fields.value("modules")
         inner = modules.get(1) if isinstance(modules, LuaTable) else None
         shape, output_dim = fields.integers("weightSize"), fields.integer("outputDim", default=1)
-        if not isinstance(inner, TorchObject) or not 1 <= output_dim <= len(shape):
-            raise fields.error("should hold a module in modules[1], and outputDim one of its weight's dimensions")
+        if (
+            not isinstance(inner, TorchObject)
+            or type(inner.payload) is not LuaTable
+            or not 1 <= output_dim <= len(shape)
+        ):
+            raise fields.error("it should hold a module in modules[1], and outputDim one of its weight's dimensions")
         v = fields.array("v")
+        if v.size != prod(shape):
+            raise fields.error(f"weightSize {shape} should be the size of its {v.size} numbers v")
         whole = TorchObject(inner.typename, {**inner, "weight": np.zeros(shape, v.dtype)})
         module = fields.read(whole, "modules[1]")
+        if not isinstance(getattr(module, "weight", None), nn.Parameter):
+            raise fields.error(f"modules[1] should be a module with a weight, found {inner.typename}")
         n_outputs = shape[output_dim - 1]
         v_parameter = fields.parameter("v", (n_outputs, v.size // max(n_outputs, 1)))
         g = fields.parameter("g", (n_outputs,) if fields.array("g").ndim == 1 else (n_outputs, 1))

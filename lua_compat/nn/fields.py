@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.array_utils import byte_bounds
 from torch import nn
 
 from lua_compat.errors import ModuleError
 from lua_compat.values import LuaTable, TorchObject
 
 __all__ = ["Fields"]
+
+_MOST_REPEATED = 1 << 26  # bytes that a tensor may show of a smaller storage: readers copy some tensors
 
 ReadModule = Callable[[TorchObject, str], nn.Module]
 ReadParameter = Callable[[np.ndarray], nn.Parameter]
@@ -66,7 +69,7 @@ class Fields:
     def integer(self, name: str, default: int | None = None) -> int:
         """A whole number."""
         found = self.number(name, default)
-        if found != int(found):
+        if not _is_whole(found):
             raise self.error(f"field {name} should be a whole number, found {found}")
         return int(found)
 
@@ -92,7 +95,7 @@ class Fields:
         """Whole numbers: a torch.LongStorage, a tensor or a table of numbers."""
         found = self._module.get(name)
         numbers = found.to_list() if isinstance(found, LuaTable) else self.array(name).reshape(-1).tolist()
-        if not all(isinstance(number, int | float) and number == int(number) for number in numbers):
+        if not all(isinstance(number, int | float) and _is_whole(number) for number in numbers):
             raise self.error(f"field {name} should hold whole numbers, found {_describe(found)}")
         return tuple(int(number) for number in numbers)
 
@@ -101,6 +104,9 @@ class Fields:
         found = self._module.get(name)
         if not isinstance(found, np.ndarray):
             raise self.error(f"field {name} should be a tensor, found {_describe(found)}")
+        low, high = byte_bounds(found)
+        if found.nbytes > max(_MOST_REPEATED, high - low):
+            raise self.error(f"field {name} repeats {high - low} bytes until they are {found.nbytes}")
         if shape is not None:
             self._check_shape(name, found, shape)
         return found
@@ -128,13 +134,12 @@ class Fields:
 
     def module(self, name: str) -> nn.Module:
         """The module in a field of its own."""
-        child = self._module.get(name)
-        if not isinstance(child, TorchObject):
-            raise self.error(f"field {name} should be a module, found {_describe(child)}")
-        return self.read(child, name)
+        return self.read(self._module.get(name), name)
 
-    def read(self, child: TorchObject, name: str) -> nn.Module:
-        """A module found in field `name`."""
+    def read(self, child: object, name: str) -> nn.Module:
+        """A module found in field `name`, which may say where in it."""
+        if not isinstance(child, TorchObject):
+            raise self.error(f"{name} should be a module, found {_describe(child)}")
         return self._read_module(child, f"{self.place}.{name}".lstrip("."))
 
     def children(self, name: str = "modules") -> list[nn.Module]:
@@ -142,19 +147,19 @@ class Fields:
         table = self._module.get(name)
         if not isinstance(table, LuaTable):
             raise self.error(f"field {name} should be a table of modules, found {_describe(table)}")
-        return [self._child(name, position, child) for position, child in enumerate(table.to_list(), start=1)]
+        return [self.read(child, f"{name}[{position}]") for position, child in enumerate(table.to_list(), start=1)]
 
     def _check_shape(self, name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
         if array.shape != shape:
             raise self.error(f"field {name} should have shape {_sizes(shape)}, found {_sizes(array.shape)}")
 
-    def _child(self, name: str, position: int, child: object) -> nn.Module:
-        if not isinstance(child, TorchObject):
-            raise self.error(f"{name}[{position}] should be a module, found {_describe(child)}")
-        return self.read(child, f"{name}[{position}]")
-
     def _names(self) -> str:
         return ", ".join(sorted(str(name) for name in self._module)) or "no fields"
+
+
+def _is_whole(number: float) -> bool:
+    """Whether it is a whole number that PyTorch can take for a size."""
+    return abs(number) < 2**53 and number == int(number)  # neither inf nor nan
 
 
 def _describe(value: object) -> str:

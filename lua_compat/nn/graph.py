@@ -112,7 +112,7 @@ def _steps(nodes: tuple[GraphNode, ...], input_node: int) -> Iterator[Step]:
 
 def _content(node: object) -> LuaTable | None:
     """The table `data` of a node: nodes are copied between graphs, but their data is one."""
-    data = node.get("data") if isinstance(node, TorchObject) else None
+    data = node.get("data") if isinstance(node, TorchObject) and isinstance(node.payload, LuaTable) else None
     return data if isinstance(data, LuaTable) else None
 
 
@@ -151,20 +151,22 @@ def _nodes(contents: list[LuaTable], fields: Fields) -> list[GraphNode]:
         sources = [position_of.get(id(source), position) for source in _entries(content.get("mapindex"))]
         if any(source >= position for source in sources):
             raise fields.error(f"node {position + 1} of forwardnodes takes its input from a node that runs later")
-        nodes.append(_node(content, tuple(sources)))
+        nodes.append(_node(content, tuple(sources), fields))
     if not nodes:
         raise fields.error("it has no nodes: field forwardnodes is missing or empty")
     return nodes
 
 
-def _node(content: LuaTable, sources: tuple[int, ...]) -> GraphNode:
+def _node(content: LuaTable, sources: tuple[int, ...], fields: Fields) -> GraphNode:
     select, n_split, notes = (content.get(name) for name in ("selectindex", "nSplitOutputs", "annotations"))
+    if not all(number is None or type(number) is int for number in (select, n_split)):
+        raise fields.error(f"selectindex {select!r:.40} and nSplitOutputs {n_split!r:.40} should be whole numbers")
     texts = notes.items() if isinstance(notes, LuaTable) else ()
     return GraphNode(
         sources,
         has_module=content.get("module") is not None,
-        select=None if select is None else int(select) - 1,
-        n_split=None if n_split is None else int(n_split),
+        select=None if select is None else select - 1,
+        n_split=n_split,
         annotations={str(name): text for name, text in texts if isinstance(text, str)},
     )
 

@@ -167,8 +167,9 @@ class ChannelPReLU(nn.PReLU):
 def prelu(fields: Fields) -> nn.PReLU:
     """nOutputPlane 0 is one slope for all."""
     n_planes = fields.integer("nOutputPlane", default=0)
-    module = nn.PReLU() if n_planes == 0 else ChannelPReLU(n_planes)
-    module.weight = fields.parameter("weight", (max(n_planes, 1),))
+    weight = fields.parameter("weight", (max(n_planes, 1),))
+    module = nn.PReLU() if n_planes == 0 else ChannelPReLU(n_planes, device="meta")
+    module.weight = weight
     return module
 
 

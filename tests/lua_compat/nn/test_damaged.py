@@ -1,5 +1,6 @@
 """Damaged networks: whatever a field holds, the error is ours and names the class."""
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ VALUES: list[Any] = [
     LuaTable([1, 2]),
     lua_compat.tensor(np.zeros(0, np.float32)),
     TorchObject("nn.Tanh"),
+    TorchObject("tds.Vec", [1, 2]),  # without fields
+    math.inf,
+    1e300,
+    LuaTable([math.nan]),
+    np.broadcast_to(np.float32(1), (1 << 20, 1 << 20)).view(lua_compat.Tensor),  # 4 bytes shown as 4 TiB
 ]
 
 
@@ -44,3 +50,24 @@ def test_a_field_of_another_kind_is_refused_by_name_or_does_not_matter(path: Pat
                 problems.append(str(error))
             module[name] = kept
     assert [problem for problem in problems if "\n" in problem or " at " not in problem] == []
+
+
+def test_entries_deeper_down(golden: Path) -> None:
+    """Tables inside the module's own, whose entries are read without names."""
+    graph, normed = (lua_compat.load(golden / "modules" / f"{name}.t7")["module"] for name in ("gModule", "WeightNorm"))
+    content = next(node["data"] for node in graph["forwardnodes"].to_list() if "module" in node["data"])
+    cases: list[tuple[Any, Any, str, Any, str]] = [
+        (graph, content, "module", 5, "should be a module, found int"),
+        (graph, content, "selectindex", LuaTable(), "should be whole numbers"),
+        (graph, content, "nSplitOutputs", math.inf, "should be whole numbers"),
+        (normed, normed["modules"], 1, TorchObject("tds.Vec", [1]), "should hold a module"),
+        (normed, normed["modules"], 1, TorchObject("nn.Tanh"), "a module with a weight, found nn.Tanh"),
+        (normed, normed, "weightSize", LuaTable([10**6, 10**6]), "should be the size of its"),
+    ]
+    for root, table, key, value, message in cases:
+        kept = table.get(key)
+        table[key] = value
+        with pytest.raises(ModuleError, match=message):
+            t7nn.to_torch(root)
+        table[key] = kept
+        t7nn.to_torch(root)
