@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import NamedTuple
 
+from cache_tools.console import file_problem, printable
 from lua_compat.errors import LuaCompatError
 from xnornet_port.errors import XnorNetError
 
@@ -56,26 +57,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names of files are whatever bytes the file system has
             stream.reconfigure(errors="backslashreplace")
-    chosen = next((word for word in words if word in COMMANDS), None)
-    arguments = build_parser(chosen).parse_args(words)
-    module = importlib.import_module(COMMANDS[arguments.command].module)
+    chosen = next((word for word in words if word in COMMANDS), "")
     try:
-        code: int = module.run(arguments)
+        arguments = build_parser(chosen).parse_args(words)
+        code: int = importlib.import_module(COMMANDS[arguments.command].module).run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (LuaCompatError, XnorNetError, OSError) as error:
-        print(f"cache_tools {arguments.command}: {error}", file=sys.stderr)
-        return COMMANDS[arguments.command].failure
+        problem = file_problem(error) if isinstance(error, OSError) else str(error)
+        print(f"cache_tools {chosen}: {printable(problem)}", file=sys.stderr)
+        return COMMANDS[chosen].failure
     except KeyboardInterrupt:
-        print(f"cache_tools {arguments.command}: stopped", file=sys.stderr)
+        print(f"cache_tools {chosen}: stopped", file=sys.stderr)
         return INTERRUPTED
     return code
 
 
-def build_parser(chosen: str | None) -> argparse.ArgumentParser:
-    """The parser of all commands; only the chosen command's own arguments are declared."""
+def build_parser(chosen: str) -> argparse.ArgumentParser:
+    """The parser of all commands; only the chosen command's own arguments are declared ("": of none)."""
     parser = argparse.ArgumentParser(prog="python -m cache_tools", description="Tools for Torch7's files.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():

@@ -4,22 +4,34 @@ Colours and progress bars are for terminals; rich leaves colours out where NO_CO
 """
 
 import argparse
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
 
-__all__ = ["add_quiet", "printable", "progress_bar", "table_console"]
+__all__ = ["add_quiet", "file_problem", "positive", "printable", "progress_bar", "table_console"]
 
 PIPE_WIDTH = 1000
 """Columns where the output is not a terminal: no line is broken or cut off, whoever reads it."""
+TEMPORARY_NAME = re.compile(r"\.(.+)\.[0-9a-f]{12}\.tmp")
+"""What atomic_file.replace_file writes first, beside the file that was asked for."""
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
     """Declare --quiet, which every command has."""
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no remarks: errors only")
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, as the type of an argument."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text!r}")
+    return int(text)
 
 
 def table_console(stream: TextIO | None = None) -> Console:
@@ -48,3 +60,12 @@ def printable(text: str) -> str:
     """Text on one line: control characters, line ends and broken characters as Python writes them."""
     return "".join(character if character.isprintable() else character.encode("unicode_escape").decode()
                    for character in text)  # fmt: skip
+
+
+def file_problem(error: OSError) -> str:
+    """The file, by the name that was asked for, and in the system's words what is wrong with it."""
+    if not isinstance(error.filename, str | bytes) or error.strerror is None:
+        return str(error)
+    place = Path(os.fsdecode(error.filename))
+    name = TEMPORARY_NAME.sub(r"\1", place.name).removeprefix(".unfinished-")
+    return f"{place.with_name(name) if name else place}: {error.strerror}"

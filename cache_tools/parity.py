@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cache_tools.console import add_quiet, progress_bar
+from cache_tools.console import add_quiet, positive, progress_bar
 from cache_tools.parity_page import page
 from cache_tools.parity_run import Subject, findings_of, open_subject, run_pictures
 from cache_tools.parity_state import Progress, key_of
@@ -186,13 +186,6 @@ def layer_text(layer: dict[str, Any]) -> str:
     if layer["n_signs"]:
         result += f"; {layer['other_signs']:,} of {layer['n_signs']:,} input signs other than on the float path"
     return f"layer {layer['place']}: {result}"
-
-
-def positive(text: str) -> int:
-    """A whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text!r}")
-    return int(text)
 
 
 def positive_or_all(text: str) -> int | str:

@@ -212,8 +212,8 @@ def _save(path: str, value: Any) -> None:
         lua_compat.save(path, value)
     except OSError as error:
         raise XnorNetError(f"{path}: cannot be written ({error.strerror or error})") from error
-    except lua_compat.LuaCompatError as error:
-        raise XnorNetError(f"{path}: cannot be written ({error})") from error
+    except lua_compat.LuaCompatError as error:  # its message begins with the path
+        raise XnorNetError(str(error)) from error
 
 
 # ---- the other two ----

@@ -1,5 +1,6 @@
 """What holds for every command: help with examples and exit codes, --quiet, plain errors, colours on terminals only."""
 
+import errno
 import io
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cache_tools.__main__ import COMMANDS, main
-from cache_tools.console import progress_bar, table_console
+from cache_tools.console import file_problem, progress_bar, table_console
 
 
 class Terminal(io.StringIO):
@@ -56,6 +57,34 @@ def test_ctrl_c_ends_a_command_with_130(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr("cache_tools.inspect.run", interrupted)
     assert main(["inspect", "x.t7"]) == 130
     assert capsys.readouterr().err == "cache_tools inspect: stopped\n"
+
+
+def test_ctrl_c_while_a_command_is_loaded(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """PyTorch takes seconds to import."""
+
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cache_tools.__main__.importlib.import_module", interrupted)
+    assert main(["summary", "x.t7"]) == 130
+    assert capsys.readouterr().err == "cache_tools summary: stopped\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("x.png", "x.png"), (".x.png.0123456789ab.tmp", "x.png"), ("..unfinished-x.pt.0123456789ab.tmp", "x.pt"),
+     (".unfinished-x.pt", "x.pt"), (".hidden", ".hidden"), ("a.tmp", "a.tmp")],
+)  # fmt: skip
+def test_a_file_that_cannot_be_written_is_called_as_it_was_asked_for(name: str, shown: str) -> None:
+    assert file_problem(OSError(errno.EACCES, "Permission denied", f"/d/{name}")) == f"/d/{shown}: Permission denied"
+
+
+def test_an_error_of_the_system_is_one_line_without_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["demo-data", str(tmp_path / "file" / "x")]) == 1
+    assert capsys.readouterr().err == f"cache_tools demo-data: {tmp_path}/file/x: Not a directory\n"
+    assert main(["inspect", str(tmp_path / "a\nb.t7")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_names_that_are_no_text_can_be_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

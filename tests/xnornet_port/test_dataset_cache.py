@@ -270,7 +270,7 @@ def test_files_that_cannot_be_written(golden: Path, tmp_path: Path) -> None:
     target.mkdir(parents=True)
     with pytest.raises(XnorNetError, match=r"trainCache\.t7: cannot be written"):
         write_dataset(str(target), dataset, 256, 224)
-    with pytest.raises(XnorNetError, match=r"meanstd\.t7: cannot be written"):
+    with pytest.raises(XnorNetError, match=r"^[^:]*/meanstd\.t7: cannot be written: No such file or directory$"):
         write_statistics(str(tmp_path / "nowhere" / "meanstd.t7"), ChannelStatistics((0, 0, 0), (1, 1, 1)))
     assert os.listdir(tmp_path / "taken") == ["trainCache.t7"]  # nothing left lying about
 
