@@ -19,11 +19,15 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
 from torch import nn
 
 import lua_compat
 from cache_tools.console import add_quiet
 from cache_tools.convert_packed import picture_size, write_packed_network
+from cache_tools.network_profile import REFUSALS, first_line
+from cache_tools.value_tree import kind_of
 from lua_compat.errors import LuaCompatError
 from lua_compat.nn.class_names import Names
 from lua_compat.values import LuaTable, TorchObject
@@ -44,6 +48,7 @@ exit codes: 0 done, 1 an error, told in one line, or the two would differ, 2 wro
 """
 
 ReadAgain = Callable[[TorchObject], Callable[[torch.Tensor], Any]]
+Writer = Callable[[nn.Module, Path, argparse.Namespace, torch.Tensor | None], ReadAgain]
 
 TOLERANCE = 1e-5  # relative to the largest number of the output
 
@@ -93,6 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConvertError(f"{arguments.target}: the name should end in one of {endings}")
     if arguments.cuda_names and arguments.target.suffix.lower() != ".t7":
         raise ConvertError(f"{arguments.target}: --cuda-names is about class names, which only a .t7 has")
+    if arguments.binary_weight and not is_packed:
+        raise ConvertError(f"{arguments.target}: --binary-weight is for {PACKED_SUFFIX}; elsewhere weights stay real")
     source = network_object(arguments.source, arguments.key)
     network = readable(source, arguments.source).eval()
     network = network.float() if arguments.float else network
@@ -116,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
 def convert_unpacked(
     network: nn.Module,
     source: TorchObject,
-    write: Callable[[nn.Module, Path, argparse.Namespace, torch.Tensor | None], ReadAgain],
+    write: Writer,
     arguments: argparse.Namespace,
     x: torch.Tensor | None,
     say: Callable[[str], None],
@@ -124,7 +131,8 @@ def convert_unpacked(
     """Write, read again, compare, and only then put the file in its place."""
     unfinished = arguments.target.with_name(f".unfinished-{arguments.target.name}")
     try:
-        read_again = write(network, unfinished, arguments, x)
+        unfinished.touch()  # where that cannot be, the system says why; what follows would not
+        read_again = written(network, write, unfinished, arguments, x)
         if arguments.no_check or x is None:
             say(
                 "not checked"
@@ -138,16 +146,25 @@ def convert_unpacked(
         unfinished.unlink(missing_ok=True)
 
 
+def written(
+    network: nn.Module, write: Writer, unfinished: Path, arguments: argparse.Namespace, x: torch.Tensor | None
+) -> ReadAgain:
+    """ConvertError where the library that writes this kind of file cannot: an exporter, or on a full disk."""
+    try:
+        return write(network, unfinished, arguments, x)
+    except (RuntimeError, SafetensorError) as error:
+        raise ConvertError(f"{arguments.target}: not written ({first_line(error)})") from error
+
+
 def require_input(network: nn.Module, x: torch.Tensor, path: Path) -> None:
     """ConvertError where the network cannot take an input of this size."""
     try:
         with torch.no_grad():
             network(x)
-    except (RuntimeError, ValueError, IndexError) as error:
-        reason = str(error).splitlines()[0]
+    except REFUSALS as error:
         raise ConvertError(
-            f"{path}: the network cannot take an input of {'x'.join(map(str, x.shape[1:]))} ({reason}); give another "
-            "--input-size"
+            f"{path}: the network cannot take an input of {'x'.join(map(str, x.shape[1:]))} ({first_line(error)}); "
+            "give another --input-size"
         ) from error
 
 
@@ -168,14 +185,18 @@ def network_object(path: Path, key: str | None) -> TorchObject:
     """The Torch7 object of the network in a file, below `key` where that is a table."""
     import_schemes()  # so that the layers of XNOR-Net and of other schemes are known
     value = lua_compat.load(path)
-    if key is not None and isinstance(value, LuaTable):
-        value = value.get(key)
-    if isinstance(value, TorchObject):
+    if isinstance(value, TorchObject) and key is None:
         return value
-    if isinstance(value, LuaTable):
-        keys = ", ".join(str(name) for name, entry in value.items() if isinstance(entry, TorchObject)) or "none"
-        raise ConvertError(f"{path}: holds a table; name the network's key with --key (objects in it: {keys})")
-    raise ConvertError(f"{path}: holds no network{f' below {key}' if key else ''}, but {type(value).__name__}")
+    if isinstance(value, TorchObject):
+        raise ConvertError(f"{path}: holds no table but {value.typename} itself; leave --key {key} out")
+    if not isinstance(value, LuaTable):
+        raise ConvertError(f"{path}: holds no network, but {kind_of(value)}")
+    found = None if key is None else value.get(key)
+    if isinstance(found, TorchObject):
+        return found
+    keys = ", ".join(str(name) for name, entry in value.items() if isinstance(entry, TorchObject)) or "none"
+    which = "holds a table" if key is None else f"holds no network below {key}"
+    raise ConvertError(f"{path}: {which}; name the network's key with --key (objects in it: {keys})")
 
 
 def readable(source: TorchObject, path: Path) -> nn.Module:
@@ -234,12 +255,11 @@ def write_safetensors(
     network: nn.Module, target: Path, arguments: argparse.Namespace, x: torch.Tensor | None
 ) -> ReadAgain:
     """Parameters on one storage are written one by one; what two layers share is written once (save_model)."""
-    safetensors = needed("safetensors.torch", "safetensors")
-    safetensors.save_model(separate(network), str(target), metadata={"format": "pt", "source": arguments.source.name})
+    save_model(separate(network), str(target), metadata={"format": "pt", "source": arguments.source.name})
 
     def read_again(source: TorchObject) -> nn.Module:
         fresh = blank(source, arguments.float)
-        safetensors.load_model(fresh, str(target))
+        load_model(fresh, str(target))
         return fresh
 
     return read_again
@@ -267,7 +287,7 @@ def write_onnx(network: nn.Module, target: Path, arguments: argparse.Namespace, 
 
 
 def needed(module: str, package: str) -> ModuleType:
-    """A package that only some commands need."""
+    """A package that only some kinds of files need."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -314,7 +334,7 @@ def leaves(value: Any) -> Iterator[torch.Tensor]:
             yield from leaves(entry)
 
 
-WRITERS: dict[str, Callable[[nn.Module, Path, argparse.Namespace, torch.Tensor | None], ReadAgain]] = {
+WRITERS: dict[str, Writer] = {
     ".safetensors": write_safetensors,
     ".pt": write_state,
     ".onnx": write_onnx,

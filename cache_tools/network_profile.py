@@ -22,12 +22,23 @@ from xnornet_port.errors import XnorNetError
 from xnornet_port.kernels.packing import n_words
 from xnornet_port.layers import BinActiveZ
 
-__all__ = ["WORD_BITS", "LayerProfile", "profile_network", "theoretical_speedup", "torch7_path"]
+__all__ = [
+    "REFUSALS",
+    "WORD_BITS",
+    "LayerProfile",
+    "first_line",
+    "profile_network",
+    "theoretical_speedup",
+    "torch7_path",
+]
 
 WORD_BITS = 64
 FLOAT_BYTES = 4
 SIZES = (224, 32, 227, 231, 299, 28)
 """Sides of a picture tried where none is given: ImageNet's, CIFAR's, and those of older networks."""
+
+REFUSALS = (RuntimeError, ValueError, IndexError, TypeError, KeyError, AttributeError)
+"""What modules raise on an input that they do not take: another size, a tensor for a table, a picture for a word."""
 
 Shape = tuple[int, ...]
 
@@ -77,10 +88,15 @@ def profile_network(network: nn.Module, binary_weights: bool, size: int | None) 
     for side in sizes:
         try:
             return _profile_at(network, binary_weights, side)
-        except (RuntimeError, ValueError) as error:
-            problems.append(str(error).splitlines()[0])
+        except REFUSALS as error:
+            problems.append(first_line(error))
     tried = ", ".join(map(str, sizes))
     raise XnorNetError(f"the network takes no picture of {tried} pixels ({problems[0]}); name its size with --size")
+
+
+def first_line(error: Exception) -> str:
+    """Of what a module says; PyTorch's messages may have many lines, or none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _profile_at(network: nn.Module, binary_weights: bool, side: int) -> list[LayerProfile]:

@@ -22,6 +22,7 @@ from cache_tools.class_names import ClassNames, find_class_names
 from cache_tools.console import add_quiet, printable, progress_bar
 from cache_tools.contact_sheet import Tile, write_sheet
 from cache_tools.imagenet_sources import is_picture
+from cache_tools.network_profile import REFUSALS, first_line
 from cache_tools.network_source import add_weight_options, open_network, wants_binary_weights
 from cache_tools.prediction import Answer, Fault, Predictor
 from cache_tools.run_folder import recorded_options
@@ -141,8 +142,8 @@ def count_classes(predictor: Predictor) -> int:
     try:
         with torch.no_grad():
             return class_scores(network, torch.zeros(1, 3, side, side)).shape[1]
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except REFUSALS as error:
+        reason = first_line(error)
         raise XnorNetError(f"the network takes no picture of {side} pixels ({reason}); give --crop-size") from error
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cache_tools.console import printable
 from lua_compat import LuaFunction, LuaTable, LuaValue, TorchObject
 from lua_compat.comparison import array_typename, storage_key
 from lua_compat.t7_storages import owning_storage
 from lua_compat.values import key_step
 
-__all__ = ["Inventory", "Node", "build_tree", "printable", "take_inventory"]
+__all__ = ["Inventory", "Node", "build_tree", "kind_of", "take_inventory"]
 
 LONGEST_TEXT = 60
 
@@ -106,7 +107,7 @@ class TreeBuilder:
             node.details = {"bytes": len(value.bytecode)}
             self._add_entries(node, LuaTable({"<upvalues>": value.upvalues}), path, level)
         elif value is not None:
-            node.details = {"value": printable(value)}
+            node.details = {"value": as_shown(value)}
         return node
 
     def _add_entries(self, node: Node, table: LuaTable, path: str, level: int) -> None:
@@ -133,7 +134,7 @@ class TreeBuilder:
             self._add_entries(node, LuaTable(payload), path, level)
             node.details["entries"] = len(payload)
         else:
-            node.details["value"] = printable(payload)
+            node.details["value"] = as_shown(payload)
 
     def _array_details(self, array: npt.NDArray[Any]) -> dict[str, Any]:
         details: dict[str, Any] = {"shape": list(array.shape) if array.shape != (0,) else []}
@@ -172,16 +173,14 @@ def kind_of(value: LuaValue) -> str:
     return "string" if isinstance(value, (str, bytes)) else "number"
 
 
-def printable(value: Any) -> Any:
-    """A plain value for showing: numbers and booleans as they are, texts shortened, unprintable characters
-    escaped.
-    """
+def as_shown(value: Any) -> Any:
+    """A plain value for showing: numbers and booleans as they are, texts shortened, unprintable characters escaped."""
     if isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, bytes):
         return repr(value[:LONGEST_TEXT]) + ("..." if len(value) > LONGEST_TEXT else "")
     text = value if len(value) <= LONGEST_TEXT else value[:LONGEST_TEXT] + "..."
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return printable(text)
 
 
 def array_statistics(array: npt.NDArray[Any]) -> dict[str, float]:

@@ -1,11 +1,13 @@
 """cache_tools convert: each kind of file, what it says, and what it refuses."""
 
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import lua_compat
 import lua_compat.nn
@@ -37,12 +39,11 @@ def test_a_state_dict(network: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_safetensors(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    safetensors = pytest.importorskip("safetensors.torch")
     target = tmp_path / "net.safetensors"
     assert main(["convert", str(network), str(target), "--input-size", "3x6x6"]) == 0
     assert "largest relative difference 0.0e+00" in capsys.readouterr().out
     loaded = lua_compat.nn.load(network)
-    for name, tensor in safetensors.load_file(target).items():
+    for name, tensor in load_file(target).items():
         assert torch.equal(tensor, loaded.state_dict()[name])
 
 
@@ -96,7 +97,15 @@ def test_a_network_in_a_table(network: Path, tmp_path: Path, capsys: pytest.Capt
     lua_compat.save(path, LuaTable({"model": lua_compat.load(network), "epoch": 3}))
     assert main(["convert", str(path), str(target)]) == 1
     assert "name the network's key with --key (objects in it: model)" in capsys.readouterr().err
+    assert main(["convert", str(path), str(target), "--key", "net"]) == 1
+    assert "holds no network below net; name the network's key with --key (objects in it: model)" in (
+        capsys.readouterr().err
+    )
+    assert main(["convert", str(path), str(target), "--key", "epoch"]) == 1
+    assert "holds no network below epoch" in capsys.readouterr().err
     assert main(["convert", str(path), str(target), "--key", "model"]) == 0
+    assert main(["convert", str(network), str(target), "--key", "model"]) == 1
+    assert "holds no table but nn.Sequential itself; leave --key model out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -105,6 +114,7 @@ def test_a_network_in_a_table(network: Path, tmp_path: Path, capsys: pytest.Capt
         (["net.h5"], "the name should end in one of .safetensors, .pt, .onnx, .t7"),
         (["net.pt", "--cuda-names"], "--cuda-names is about class names, which only a .t7 has"),
         (["net.onnx"], "give the size of the input with --input-size"),
+        (["net.pt", "--binary-weight"], "--binary-weight is for .xnor.safetensors; elsewhere weights stay real"),
     ],
 )
 def test_refusals(
@@ -118,9 +128,46 @@ def test_refusals(
 def test_a_missing_package_is_named(
     network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    assert main(["convert", str(network), str(tmp_path / "net.safetensors")]) == 1
-    assert "needs the package safetensors: pip install 'xnornet-port[convert]'" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert main(["convert", str(network), str(tmp_path / "net.onnx"), "--input-size", "3,6,6"]) == 1
+    assert "needs the package onnx: pip install 'xnornet-port[convert]'" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written(
+    network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that may not be written to, and a library that fails half-way with an error of its own kind."""
+    assert main(["convert", str(network), "/proc/net.pt"]) == 1
+    assert capsys.readouterr().err == "cache_tools convert: /proc/net.pt: No such file or directory\n"
+
+    def failing(state: object, target: Path) -> None:
+        target.write_bytes(b"a beginning")
+        raise RuntimeError("[enforce fail at inline_container.cc:858] . unexpected pos 704 vs 598\nframe #0")
+
+    monkeypatch.setattr(torch, "save", failing)
+    assert main(["convert", str(network), str(tmp_path / "other.pt")]) == 1
+    assert re.fullmatch(
+        r"cache_tools convert: .*/other\.pt: not written \(.*unexpected pos.*\)\n", capsys.readouterr().err
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.t7"]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        TorchObject("nn.LookupTable", {"weight": np.eye(4, dtype=np.float32)}),  # takes whole numbers up to 4
+        TorchObject("nn.MSECriterion", {"sizeAverage": True}),  # takes two tensors
+    ],
+)
+@pytest.mark.parametrize("words", [["net.pt", "--input-size", "3"], ["net.xnor.safetensors"]])
+def test_what_takes_no_such_input_at_all(
+    made: TorchObject, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lua_compat.save(tmp_path / "odd.t7", made)
+    assert main(["convert", str(tmp_path / "odd.t7"), str(tmp_path / words[0]), *words[1:]]) == 1
+    error = capsys.readouterr().err
+    assert "odd.t7: the network cannot take an input of 3" in error
+    assert error.count("\n") == 1
 
 
 def test_an_answer_that_differs_leaves_no_file(
