@@ -2,7 +2,8 @@
 
 A binary layer is a convolution that the Binarizer takes: all but the first and the last. Of kind "xnor" are those with
 binary weights and inputs, whose products are XNOR and popcount; "binary weights" are those with real inputs, whose
-products are additions.
+products are additions. A packed network's binary layers are what its file says; batch normalisation, ReLU and pooling
+between two of them are thresholds in it, and no layers any more.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from lua_compat.nn import origin_of
 from lua_compat.nn.registry import registered_writer
 from xnornet_port.binarization import binary_convolutions
 from xnornet_port.errors import XnorNetError
+from xnornet_port.kernels import Geometry, PackedInput
 from xnornet_port.kernels.packing import n_words
 from xnornet_port.layers import BinActiveZ
+from xnornet_port.xnor_inference import XnorModel
+from xnornet_port.xnor_layers import BinaryWeightConvolution, XnorConvolution
 
 __all__ = [
     "REFUSALS",
@@ -80,15 +84,16 @@ def theoretical_speedup(channels: int, kernel_area: int) -> float:
 def profile_network(network: nn.Module, binary_weights: bool, size: int | None) -> list[LayerProfile]:
     """The layers in the order in which one picture of (3, size, size) runs through them.
 
-    A layer that is used twice comes twice, with its parameters the first time. Raises XnorNetError where the network
-    takes no such picture.
+    A layer that is used twice comes twice, with its parameters the first time. A packed network is what its file says,
+    whatever `binary_weights` is. Raises XnorNetError where the network takes no such picture.
     """
+    network = network.network if isinstance(network, XnorModel) else network  # its layers one by one
     sizes = SIZES if size is None else (size,)
     problems = []
     for side in sizes:
         try:
             return _profile_at(network, binary_weights, side)
-        except REFUSALS as error:
+        except (*REFUSALS, XnorNetError) as error:
             problems.append(first_line(error))
     tried = ", ".join(map(str, sizes))
     raise XnorNetError(f"the network takes no picture of {tried} pixels ({problems[0]}); name its size with --size")
@@ -135,7 +140,10 @@ def _watched(network: nn.Module, binary: set[int], layers: list[LayerProfile]) -
             def hook(layer: nn.Module, inputs: tuple[object, ...], output: object, name: str = name) -> None:
                 given = inputs[0] if inputs else None
                 weights = "float" if id(layer) not in binary else "xnor" if signs.is_sign(given) else "binary weights"
-                layers.append(_profile_layer(layer, name, given, output, weights, id(layer) in seen))
+                if isinstance(layer, XnorConvolution | BinaryWeightConvolution):
+                    layers.append(_profile_packed(layer, name, given, output, id(layer) in seen))
+                else:
+                    layers.append(_profile_layer(layer, name, given, output, weights, id(layer) in seen))
                 seen.add(id(layer))
                 signs.note(layer, given, output)
 
@@ -184,6 +192,39 @@ def _profile_layer(
     )
 
 
+def _profile_packed(
+    layer: XnorConvolution | BinaryWeightConvolution, name: str, given: object, output: object, is_again: bool
+) -> LayerProfile:
+    """A layer of a packed file, beside the convolution that it was: weights and biases."""
+    geometry, kernel = layer.geometry, layer.kernel_size
+    groups = layer.groups if isinstance(layer, BinaryWeightConvolution) else 1
+    n_float = 0 if layer.bias is None or is_again else layer.out_channels
+    n_binary = 0 if is_again else layer.n_weights
+    return LayerProfile(
+        name=name,
+        kind=type(layer).__name__,
+        input_shape=_shape(given),
+        output_shape=_shape(output),
+        weights="xnor" if isinstance(layer, XnorConvolution) else "binary weights",
+        binary_parameters=n_binary,
+        float_parameters=n_float,
+        statistics=0,
+        float_bytes=FLOAT_BYTES * (n_binary + n_float),
+        packed_bytes=0 if is_again else sum(buffer.nbytes for buffer in layer.buffers()),
+        multiply_adds=layer.n_weights * math.prod(_convolved(_shape(given)[1:], kernel, geometry)),
+        weight_shape=(layer.out_channels, layer.in_channels // groups, *kernel),
+        stride=geometry.stride,
+        padding=geometry.padding,
+        dilation=geometry.dilation,
+    )
+
+
+def _convolved(sizes: Shape, kernel: tuple[int, int], geometry: Geometry) -> Shape:
+    """Height and width of a convolution's result, which a packed layer may hand on pooled."""
+    steps = zip(sizes, kernel, geometry.stride, geometry.padding, geometry.dilation, strict=True)
+    return tuple((size + 2 * pad - dilation * (k - 1) - 1) // stride + 1 for size, k, stride, pad, dilation in steps)
+
+
 def _packed_bytes(weight: torch.Tensor) -> int:
     """As pack_weights stores it: words of 64 channels, twice where a weight is exactly 0, and alpha per filter."""
     n_filters, n_inputs, *kernel = weight.shape
@@ -210,6 +251,8 @@ def _shape(value: object) -> Shape:
     """Of the one picture: without the batch. Of a table of tensors, the first one's."""
     while isinstance(value, list | tuple) and value:
         value = value[0]
+    if isinstance(value, PackedInput):
+        return (value.channels, *value.signs.shape[1:3])
     if not isinstance(value, torch.Tensor):
         return ()
     return tuple(value.shape[1:]) if value.ndim > 1 else tuple(value.shape)

@@ -1,8 +1,9 @@
-"""The MODEL of a command: a .t7 file, or the name of a -netType."""
+"""The MODEL of a command: a .t7 file, a packed file, or the name of a -netType."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from xnornet_port.errors import XnorNetError
 from xnornet_port.evaluate import binarizes_for_test
 from xnornet_port.model import build_model, load_model, uses_binary_inputs
 from xnornet_port.models import NETWORKS
+from xnornet_port.xnor_inference import XnorModel
 
 __all__ = ["add_weight_options", "counts_as_binary", "open_network", "wants_binary_weights"]
+
+WEIGHT_OPTIONS = "--binary-weight and --latent-weights"
 
 
 def open_network(name: str, n_classes: int = 1000) -> nn.Module:
@@ -23,7 +27,11 @@ def open_network(name: str, n_classes: int = 1000) -> nn.Module:
         return load_model(name)
     if name in NETWORKS:
         return build_model(name, n_classes)
-    raise XnorNetError(f"{name}: no such file, and no -netType (these are {', '.join(NETWORKS)})")
+    if Path(name).suffix or Path(name).exists():
+        raise XnorNetError(f"{name}: {'no file but a folder' if Path(name).is_dir() else 'no such file'}")
+    near = difflib.get_close_matches(name.lower(), NETWORKS, n=1, cutoff=0.7)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise XnorNetError(f"{name}: no such file, and no -netType (these are {', '.join(NETWORKS)}){hint}")
 
 
 def add_weight_options(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +53,14 @@ def wants_binary_weights(network: nn.Module, arguments: argparse.Namespace) -> b
 
 
 def counts_as_binary(network: nn.Module, arguments: argparse.Namespace) -> bool:
-    """Whether a network is one of binary weights: as the options say, else by the marks that it bears."""
+    """Whether a network is one of binary weights: as the options say, else by the marks that it bears.
+
+    Raises XnorNetError for an option on a packed network, whose weights are bits.
+    """
+    if isinstance(network, XnorModel):
+        if arguments.binary_weight or arguments.latent_weights:
+            raise XnorNetError(f"{arguments.model}: packed, its weights are bits: {WEIGHT_OPTIONS} are for a .t7 file")
+        return True
     if arguments.binary_weight or arguments.latent_weights:
         return bool(arguments.binary_weight)
     return uses_binary_inputs(network) or has_binary_weights(network) or has_mean_centred_weights(network)

@@ -22,7 +22,6 @@ from cache_tools.network_profile import LayerProfile, profile_network
 from cache_tools.network_source import add_weight_options, counts_as_binary, open_network
 from cache_tools.speed_measurement import Measurement, measure
 from xnornet_port.errors import XnorNetError
-from xnornet_port.xnor_layers import binary_layers
 
 __all__ = ["EPILOG", "add_arguments", "run"]
 
@@ -30,6 +29,7 @@ EPILOG = """examples:
   python -m cache_tools summary alexnetxnor                 # a -netType, with 1000 classes
   python -m cache_tools summary alexnet --binary-weight     # the Binary-Weight-Network
   python -m cache_tools summary model_55.t7 --measure       # beside the paper's speed-up this machine's
+  python -m cache_tools summary model.xnor.safetensors      # a packed network, as its file has it
   python -m cache_tools summary model_55.t7 --json > model.json
 
 exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 130 stopped by Ctrl-C
@@ -41,7 +41,7 @@ EXPENDABLE = ("float", "S paper", "packed", "output")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a .t7 file that holds a network, or the name of a -netType")
+    parser.add_argument("model", metavar="MODEL", help="a .t7 file, a packed file, or the name of a -netType")
     parser.add_argument("--classes", type=int, default=1000, metavar="N", help="of a -netType (default 1000)")
     parser.add_argument("--size", type=int, metavar="N", help="side of a picture (default: 224, or what it takes)")
     parser.add_argument("--measure", action="store_true", help="time each XNOR layer here, packed and as float")
@@ -56,8 +56,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.classes < 1 or arguments.batch < 1 or (arguments.size is not None and arguments.size < 1):
         raise XnorNetError("--classes, --size and --batch are numbers from 1 on")
     network = open_network(arguments.model, arguments.classes)
-    if binary_layers(network):
-        raise XnorNetError(f"{arguments.model}: packed already; give the .t7 file that it was made of")
     layers = profile_network(network, counts_as_binary(network, arguments), arguments.size)
     measured: dict[str, Measurement] = {}
     if arguments.measure:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from safetensors import safe_open
 from torch import nn
 
 from cache_tools import summary
@@ -149,7 +150,10 @@ def test_a_layer_used_twice_counts_its_parameters_once() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["alexnetxnorr"], "no such file, and no -netType (these are alexnet, "),
+        (["overfat"], "no such file, and no -netType (these are alexnet, "),
+        (["AlexNetXnorr"], "resnetxnor); did you mean alexnetxnor?\n"),
+        (["absent.t7"], "absent.t7: no such file\n"),
+        (["tests"], "tests: no file but a folder\n"),
         (["{tiny}", "--size", "20"], "takes no picture of 20 pixels"),
         (["{tiny}", "--batch", "0"], "numbers from 1 on"),
     ],
@@ -176,11 +180,44 @@ def test_members_of_containers_are_numbered() -> None:
     assert torch7_path("4.members.2.0") == "5.3.1"
 
 
-def test_a_packed_network_is_refused(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = load_model(golden / "models" / "tiny_xnor.t7")
-    XnorModel.from_model(model, "reference").save(tmp_path / "tiny.xnor.safetensors")
-    assert main(["summary", str(tmp_path / "tiny.xnor.safetensors")]) == 1
-    assert "packed already; give the .t7 file that it was made of" in capsys.readouterr().err
+@pytest.mark.parametrize(("name", "words"), [("tiny_xnor", []), ("tiny_bwn", ["--binary-weight"])])
+def test_a_packed_network_is_its_t7_with_thresholds(
+    name: str, words: list[str], golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same bits and multiply-adds; packed bytes are those in the file, and no folded normalisation is counted."""
+    source, packed = golden / "models" / f"{name}.t7", tmp_path / "tiny.xnor.safetensors"
+    XnorModel.from_model(load_model(source), "cpu", binary_weights=True).save(packed)
+    assert main(["summary", str(source), *words, "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)
+    assert main(["summary", str(packed), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for key in ("binary_parameters", "multiply_adds", "theoretical_speedup", "binary_weights_float_bytes"):
+        assert found["totals"][key] == expected["totals"][key]
+    wanted = {layer["weights"] for layer in expected["layers"]}
+    for kind in wanted - {"float"}:
+        ours, theirs = ([(layer["weight_shape"], layer["multiply_adds"]) for layer in report["layers"]
+                         if layer["weights"] == kind] for report in (found, expected))  # fmt: skip
+        assert ours == theirs
+    with safe_open(packed, framework="numpy") as file:
+        stored = sum(file.get_tensor(key).nbytes for key in file.keys())  # noqa: SIM118
+    assert found["totals"]["packed_bytes"] == stored - 8  # nn.View's size, a long
+
+
+def test_a_packed_network_is_measured_and_takes_no_weight_options(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = tmp_path / "tiny.xnor.safetensors"
+    XnorModel.from_model(load_model(golden / "models" / "tiny_xnor.t7")).save(packed)
+    assert main(["summary", str(packed), "--measure"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if "6 XnorConvolution" in line)
+    assert re.split(r"  +", row.strip())[:4] == ["6 XnorConvolution", "24x13x13", "7.2 k", "24"]  # pooled from 27x27
+    assert lines[-1].startswith("measured here, its XNOR layers together, 1 at a time: ")
+    assert main(["summary", str(packed), "--latent-weights"]) == 1
+    assert "packed, its weights are bits" in capsys.readouterr().err
+    assert main(["summary", str(packed), "--size", "20"]) == 1
+    assert "takes no picture of 20 pixels" in (error := capsys.readouterr().err)
+    assert error.count("\n") == 1
 
 
 def test_a_filter_as_large_as_its_input_is_measured() -> None:
