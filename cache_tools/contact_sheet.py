@@ -15,7 +15,7 @@ from lua_compat.atomic_file import replace_file
 from lua_compat.errors import ImageError
 from xnornet_port.errors import XnorNetError
 
-__all__ = ["Tile", "thumbnail", "write_sheet"]
+__all__ = ["Tile", "check_sheet", "thumbnail", "write_sheet"]
 
 THUMBNAIL = 200  # pixels
 MARGIN = 12
@@ -34,11 +34,8 @@ class Tile(NamedTuple):
 
 
 def write_sheet(path: Path, tiles: Sequence[Tile]) -> None:
-    """Write a PNG. Raises XnorNetError for another kind of file, no pictures, or more than fit."""
-    if path.suffix.lower() != ".png":
-        raise XnorNetError(f"{path}: the name of a sheet should end in .png")
-    if not 0 < len(tiles) <= MOST_TILES:
-        raise XnorNetError(f"{path}: not written, a sheet takes 1 to {MOST_TILES} pictures, these are {len(tiles)}")
+    """Write a PNG. Raises XnorNetError as `check_sheet` does."""
+    check_sheet(path, len(tiles))
     columns = min(MOST_COLUMNS, math.ceil(math.sqrt(len(tiles))))
     n_lines = max(len(tile.lines) for tile in tiles)
     width, height = THUMBNAIL + MARGIN, THUMBNAIL + LINE * n_lines + 2 * MARGIN
@@ -56,6 +53,16 @@ def write_sheet(path: Path, tiles: Sequence[Tile]) -> None:
             draw.text(place, _shortened(text, font), fill=INK if line == 0 else FAINT, font=font)
     with replace_file(path, sync=False) as file:
         sheet.save(file, "PNG")
+
+
+def check_sheet(path: Path, n_tiles: int) -> None:
+    """XnorNetError for another kind of file than PNG, a folder that is not there, no pictures, or more than fit."""
+    if path.suffix.lower() != ".png":
+        raise XnorNetError(f"{path}: the name of a sheet should end in .png")
+    if not path.parent.is_dir():
+        raise XnorNetError(f"{path}: the folder {path.parent} does not exist")
+    if not 0 < n_tiles <= MOST_TILES:
+        raise XnorNetError(f"{path}: not written, a sheet takes 1 to {MOST_TILES} pictures, these are {n_tiles}")
 
 
 def thumbnail(path: str, side: int) -> Image.Image:

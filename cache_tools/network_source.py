@@ -18,8 +18,6 @@ from xnornet_port.xnor_inference import XnorModel
 
 __all__ = ["add_weight_options", "counts_as_binary", "open_network", "wants_binary_weights"]
 
-WEIGHT_OPTIONS = "--binary-weight and --latent-weights"
-
 
 def open_network(name: str, n_classes: int = 1000) -> nn.Module:
     """Raises XnorNetError for a file that is no network, and for what is neither file nor -netType."""
@@ -42,7 +40,12 @@ def add_weight_options(parser: argparse.ArgumentParser) -> None:
 
 
 def wants_binary_weights(network: nn.Module, arguments: argparse.Namespace) -> bool:
-    """As `main.py -testOnly` decides it; where that was not asked for, its line goes to standard error."""
+    """As `main.py -testOnly` decides it; where that was not asked for, its line goes to standard error.
+
+    A packed network's are bits for good. Raises XnorNetError for an option on one.
+    """
+    if _is_packed(network, arguments):
+        return False
 
     def say(line: str) -> None:
         if not arguments.quiet:
@@ -57,10 +60,17 @@ def counts_as_binary(network: nn.Module, arguments: argparse.Namespace) -> bool:
 
     Raises XnorNetError for an option on a packed network, whose weights are bits.
     """
-    if isinstance(network, XnorModel):
-        if arguments.binary_weight or arguments.latent_weights:
-            raise XnorNetError(f"{arguments.model}: packed, its weights are bits: {WEIGHT_OPTIONS} are for a .t7 file")
+    if _is_packed(network, arguments):
         return True
     if arguments.binary_weight or arguments.latent_weights:
         return bool(arguments.binary_weight)
     return uses_binary_inputs(network) or has_binary_weights(network) or has_mean_centred_weights(network)
+
+
+def _is_packed(network: nn.Module, arguments: argparse.Namespace) -> bool:
+    is_packed = isinstance(network, XnorModel)
+    if is_packed and (arguments.binary_weight or arguments.latent_weights):
+        raise XnorNetError(
+            f"{arguments.model}: packed, its weights are bits: --binary-weight and --latent-weights are for a .t7 file"
+        )
+    return is_packed

@@ -1,7 +1,8 @@
 """predict: what a network sees in pictures, with its likeliest classes.
 
 Pictures come to the network as in `main.py -testOnly`, and as there an XNOR network's latent weights are binarised.
-Mean and deviation, and the classes' names, come from the folder of the caches, or from that of the run MODEL is in.
+Mean and deviation, and the classes' names, come from the folder of the caches, or from that of the run MODEL is in; of
+a network trained on CIFAR mean and deviation are those of CIFAR's files.
 """
 
 from __future__ import annotations
@@ -19,26 +20,29 @@ import torch
 from torch import nn
 
 from cache_tools.class_names import ClassNames, find_class_names
-from cache_tools.console import add_quiet, printable, progress_bar
-from cache_tools.contact_sheet import Tile, write_sheet
+from cache_tools.console import add_quiet, positive, printable, progress_bar
+from cache_tools.contact_sheet import Tile, check_sheet, write_sheet
 from cache_tools.imagenet_sources import is_picture
 from cache_tools.network_profile import REFUSALS, first_line
-from cache_tools.network_source import add_weight_options, open_network, wants_binary_weights
+from cache_tools.network_source import add_weight_options, wants_binary_weights
 from cache_tools.prediction import Answer, Fault, Predictor
-from cache_tools.run_folder import recorded_options
+from cache_tools.run_folder import recorded_options, recorded_size
 from xnornet_port.answers import class_scores
 from xnornet_port.binarization import Binarizer
+from xnornet_port.cifar import is_cifar, pixel_statistics
+from xnornet_port.cifar_files import read_cifar
+from xnornet_port.cifar_names import CIFAR_CLASSES, CIFAR_SIDE
 from xnornet_port.dataset_cache import read_statistics
 from xnornet_port.errors import XnorNetError
-from xnornet_port.packed_file import is_packed_file
-from xnornet_port.preprocessing import Preprocessing
-from xnornet_port.xnor_inference import XnorModel
+from xnornet_port.model import load_model
+from xnornet_port.preprocessing import ChannelStatistics, Preprocessing
 
 __all__ = ["EPILOG", "add_arguments", "run"]
 
 EPILOG = """examples:
   python -m cache_tools predict cache/RUN/DATE/model_55.t7 cat.jpg dog.jpg
   python -m cache_tools predict alexnet_XNOR.t7 photos --cache cache --names synset_words.txt --sheet photos.png
+  python -m cache_tools predict vggsmall.xnor.safetensors cat.png --dataset cifar10 --data cifar --names names.txt
   python -m cache_tools predict alexnet_BWN.t7 'val/n0144*/*.JPEG' --cache cache --binary-weight --json
 
 exit codes: 0 done, 1 an error, told in one line, or a picture that cannot be read, 2 wrong usage, 130 stopped by Ctrl-C
@@ -52,10 +56,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="pictures, folders of pictures, or patterns")
     parser.add_argument("--cache", type=Path, help="folder with meanstdCache.t7 (default: that of MODEL's run)")
     parser.add_argument("--names", type=Path, help="what classes are called: synset_words.txt, or a classes.t7")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes shown (default 5)")
+    parser.add_argument("--top", type=positive, default=5, metavar="N", help="classes shown (default 5)")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="write a picture of the pictures and their classes")
-    parser.add_argument("--image-size", type=int, help="main.py's -imageSize (default: the run's, or 256)")
-    parser.add_argument("--crop-size", type=int, help="main.py's -cropSize (default: the run's, or 224)")
+    parser.add_argument("--image-size", type=positive, help="main.py's -imageSize (default: the run's, or 256)")
+    parser.add_argument("--crop-size", type=positive, help="main.py's -cropSize (default: the run's, or 224)")
+    parser.add_argument(
+        "--dataset", choices=("imagenet", *CIFAR_CLASSES), help="main.py's -dataset (default: the run's)"
+    )
+    parser.add_argument(
+        "--data", type=Path, help="folder of CIFAR's files, for a network of CIFAR (default: the run's)"
+    )
     parser.add_argument("--json", action="store_true", help="write JSON")
     add_weight_options(parser)
     add_quiet(parser)
@@ -63,9 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the classes of each picture; 1 where one cannot be read. Raises XnorNetError, which the caller prints."""
-    if arguments.top < 1:
-        raise XnorNetError(f"--top {arguments.top}: expected 1 or more")
     paths = find_pictures(arguments.images)
+    if arguments.sheet is not None:
+        check_sheet(arguments.sheet, len(paths))
     predictor = open_predictor(arguments)
     n_classes = count_classes(predictor)
     names = find_class_names(places(arguments), arguments.names, n_classes)
@@ -117,22 +127,45 @@ def places(arguments: argparse.Namespace) -> list[Path]:
 
 def open_predictor(arguments: argparse.Namespace) -> Predictor:
     """The network and how pictures are brought to it, as its run had it."""
-    files = [folder / STATISTICS for folder in places(arguments) if (folder / STATISTICS).is_file()]
-    if not files:
-        where = " and ".join(str(folder) for folder in places(arguments))
-        raise XnorNetError(f"no {STATISTICS} in {where}: name the folder of the caches with --cache")
-    options = recorded_options(Path(arguments.model).resolve().parent)
-    settings = Preprocessing(
-        image_size=arguments.image_size or int(options.get("imageSize", 256)),
-        crop_size=arguments.crop_size or int(options.get("cropSize", 224)),
-        scaling_factor=0.0,
-        statistics=read_statistics(str(files[0])),
-    )
-    if is_packed_file(arguments.model):
-        return Predictor(XnorModel.load(arguments.model), settings, None)
-    network = open_network(arguments.model)
+    settings = picture_settings(arguments, recorded_options(Path(arguments.model).resolve().parent))
+    network = load_model(arguments.model)
     binarizer = Binarizer(network) if wants_binary_weights(network, arguments) else None
     return Predictor(network, settings, binarizer)
+
+
+def picture_settings(arguments: argparse.Namespace, options: dict[str, Any]) -> Preprocessing:
+    """Sizes, mean and deviation of the data that the network was trained on."""
+    dataset = arguments.dataset or str(options.get("dataset", "imagenet"))
+    if arguments.data is not None and not is_cifar(dataset):
+        raise XnorNetError(f"--data {arguments.data}: for a network of CIFAR, and this one is of {dataset} (--dataset)")
+    whole, crop = (CIFAR_SIDE, CIFAR_SIDE) if is_cifar(dataset) else (256, 224)
+    return Preprocessing(
+        image_size=arguments.image_size or recorded_size(options, "imageSize", whole),
+        crop_size=arguments.crop_size or recorded_size(options, "cropSize", crop),
+        scaling_factor=0.0,
+        statistics=cifar_statistics(dataset, arguments.data or options.get("data"))
+        if is_cifar(dataset)
+        else cached_statistics(places(arguments)),
+    )
+
+
+def cifar_statistics(dataset: str, data: object) -> ChannelStatistics:
+    """Of CIFAR's own training pictures, which main.py keeps in no cache."""
+    if data is None:
+        raise XnorNetError(f"mean and deviation of {dataset} are found from its files: name their folder with --data")
+    try:
+        return pixel_statistics(read_cifar(str(data), dataset).train.pixels)
+    except XnorNetError as error:
+        raise XnorNetError(f"mean and deviation of {dataset} are found from its files (--data): {error}") from error
+
+
+def cached_statistics(folders: Sequence[Path]) -> ChannelStatistics:
+    """From the first of the folders that has them."""
+    files = [folder / STATISTICS for folder in folders if (folder / STATISTICS).is_file()]
+    if not files:
+        where = " and ".join(map(str, folders))
+        raise XnorNetError(f"no {STATISTICS} in {where}: name the folder of the caches with --cache")
+    return read_statistics(str(files[0]))
 
 
 def count_classes(predictor: Predictor) -> int:

@@ -23,6 +23,7 @@ from cache_tools.report_sections import curves, filters, gallery_section, header
 from cache_tools.run_folder import first_epoch, learning_rates, model_files, read_curves, read_record, recorded_options
 from cache_tools.weight_pictures import Flips, sign_flips
 from lua_compat.atomic_file import replace_file
+from xnornet_port.cifar import is_cifar
 from xnornet_port.errors import XnorNetError
 from xnornet_port.model import load_model
 
@@ -107,6 +108,9 @@ def _pictures(
     nothing = ClassNames((), {})
     if arguments.pictures < 1:
         return gallery_section(None, epoch, nothing, "no pictures were asked for (--pictures)")
+    if is_cifar(str(options.get("dataset"))):
+        why = f"the pictures of {options['dataset']} are not files that could be opened one by one"
+        return gallery_section(None, epoch, nothing, why)
     if data is None or not (data / "val").is_dir():
         why = (
             f"the test pictures are not at hand ({data or 'the run does not say where'}); name their folder with --data"

@@ -16,9 +16,11 @@ from torch import nn
 
 from cache_tools.contact_sheet import thumbnail
 from cache_tools.prediction import Answer, Predictor
+from cache_tools.run_folder import recorded_size
 from xnornet_port.binarization import Binarizer
 from xnornet_port.dataset import Dataset
 from xnornet_port.dataset_cache import read_dataset, read_statistics
+from xnornet_port.errors import XnorNetError
 from xnornet_port.evaluate import binarizes_for_test
 from xnornet_port.picture_paths import rebase
 from xnornet_port.preprocessing import Preprocessing
@@ -58,12 +60,12 @@ class Gallery:
 def look_at_pictures(
     network: nn.Module, options: dict[str, Any], data: Path, cache: Path, most: int, progress: Progress
 ) -> Gallery:
-    """Test at most `most` pictures spread evenly over the test set. Raises XnorNetError where caches are missing."""
+    """Test at most `most` pictures spread evenly over the test set. Raises XnorNetError where caches are missing or not the run's."""
     file = str(cache / "testCache.t7")
     dataset = rebase(read_dataset(file), str(data / "val"), file)
     settings = Preprocessing(
-        int(options.get("imageSize", 256)),
-        int(options.get("cropSize", 224)),
+        recorded_size(options, "imageSize", 256),
+        recorded_size(options, "cropSize", 224),
         scaling_factor=0.0,
         statistics=read_statistics(str(cache / "meanstdCache.t7")),
     )
@@ -81,6 +83,7 @@ def _judge(predictor: Predictor, dataset: Dataset, most: int, progress: Progress
         for answer, number in zip(predictor.answers(paths), numbers, strict=True):
             label = dataset.label(number)
             if isinstance(answer, Answer):
+                _require_classes(len(answer.probabilities), n_classes)
                 ((guess, probability),) = answer.best(1)
                 judged.append(Judged(answer.path, label, guess, float(answer.probabilities[label - 1]), probability))
                 if confusion is not None:
@@ -100,6 +103,13 @@ def _judge(predictor: Predictor, dataset: Dataset, most: int, progress: Progress
         n_right=len(right),
         confusion=confusion,
     )
+
+
+def _require_classes(n_of_network: int, n_of_pictures: int) -> None:
+    if n_of_network != n_of_pictures:
+        raise XnorNetError(
+            f"the network knows {n_of_network} classes, the pictures are of {n_of_pictures}: of another run"
+        )
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -11,7 +11,15 @@ from lua_compat.logger import read_log
 from xnornet_port.errors import XnorNetError
 from xnornet_port.schedule import regime_of
 
-__all__ = ["first_epoch", "learning_rates", "model_files", "read_curves", "read_record", "recorded_options"]
+__all__ = [
+    "first_epoch",
+    "learning_rates",
+    "model_files",
+    "read_curves",
+    "read_record",
+    "recorded_options",
+    "recorded_size",
+]
 
 RECORD = "options.json"
 LOGS = ("train.log", "test.log")
@@ -50,6 +58,14 @@ def recorded_options(folder: Path) -> dict[str, Any]:
     net_type, *parts = folder.resolve().parent.name.split(",")
     pairs = [part.split("=", 1) for part in parts if "=" in part]
     return {"netType": net_type, **{name: _number(value) for name, value in pairs}} if pairs else {}
+
+
+def recorded_size(options: dict[str, Any], name: str, otherwise: int) -> int:
+    """A whole number among a run's options. Raises XnorNetError where something else stands there."""
+    value = options.get(name, otherwise)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise XnorNetError(f"the run's {name} is {value!r}, expected a whole number ({RECORD}, or its folder's name)")
+    return value
 
 
 def _number(text: str) -> str | float | int:

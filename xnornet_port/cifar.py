@@ -27,7 +27,7 @@ from xnornet_port.unreadable import UnreadableList
 if TYPE_CHECKING:
     from xnornet_port.transfer import Mover
 
-__all__ = ["CifarLoader", "is_cifar", "open_cifar"]
+__all__ = ["CifarLoader", "is_cifar", "open_cifar", "pixel_statistics"]
 
 PADDING = 4
 _AT_ONCE = 1000  # pictures whose squares are in memory while the deviation is computed
@@ -126,7 +126,7 @@ def open_cifar(
     if empty:
         raise XnorNetError(f"{data}: class {files.classes[empty[0] - 1]} of {dataset} has no training picture")
     say(f"{dataset} ({files.kind} distribution): {len(files.train.labels)} training pictures, all in memory")
-    settings = CifarSettings(_statistics(files.train.pixels))
+    settings = CifarSettings(pixel_statistics(files.train.pixels))
     train, test = CifarSet(files.train, files.classes), CifarSet(files.test, files.classes)
     loader = CifarLoader(train, test, settings, Generator(manual_seed))
     say(f"nClasses: \t{len(files.classes)}")
@@ -142,7 +142,7 @@ def _crop(picture: npt.NDArray[np.float32], top: int, left: int, flip: bool) -> 
     return crop[:, :, ::-1] if flip else crop
 
 
-def _statistics(pixels: npt.NDArray[np.uint8]) -> ChannelStatistics:
+def pixel_statistics(pixels: npt.NDArray[np.uint8]) -> ChannelStatistics:
     """Mean and deviation of each channel over all training pixels, of exact sums of whole numbers."""
     total, squares = np.zeros(3), np.zeros(3)
     for start in range(0, len(pixels), _AT_ONCE):

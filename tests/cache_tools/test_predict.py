@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import lua_compat
@@ -17,12 +19,20 @@ from cache_tools.predict import find_pictures
 from cache_tools.prediction import network_inputs
 from lua_compat import Generator
 from xnornet_port.batches import BatchRequest, Loader
+from xnornet_port.binarization import Binarizer
+from xnornet_port.cifar import open_cifar
+from xnornet_port.cli import main as train_and_test
 from xnornet_port.dataset_cache import read_dataset, read_statistics
 from xnornet_port.errors import XnorNetError
 from xnornet_port.model import load_model
 from xnornet_port.picture_paths import rebase
 from xnornet_port.preprocessing import Preprocessing
+from xnornet_port.unreadable import UnreadableList
 from xnornet_port.xnor_inference import XnorModel
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "xnornet_port"))  # as tests/xnornet_port/test_cifar.py does
+
+import cifar_distributions as made
 
 
 @pytest.fixture
@@ -143,8 +153,11 @@ def test_the_sheet(golden: Path, pictures: list[str], tmp_path: Path, capsys: py
     with Image.open(sheet) as picture:
         assert picture.size == (3 * 212 + 12, 2 * (200 + 3 * 17 + 24) + 12)  # five pictures: three columns, two rows
         assert len(picture.getcolors(1 << 20) or []) > 1000
-    assert predict(golden, pictures[0], "--sheet", tmp_path / "sheet.jpg") == 1
-    assert "should end in .png" in capsys.readouterr().err
+    for name, problem in (("sheet.jpg", "should end in .png"), ("no/sheet.png", "no does not exist")):
+        assert predict(golden, pictures[0], "--sheet", tmp_path / name) == 1
+        captured = capsys.readouterr()
+        assert captured.out == ""  # told before the pictures are looked at
+        assert problem in captured.err
 
 
 def test_a_tile_with_long_and_odd_text(tmp_path: Path) -> None:
@@ -175,7 +188,15 @@ def test_mistakes(golden: Path, pictures: list[str], tmp_path: Path, capsys: pyt
     assert "classes.t7: has 2 classes, the network 5" in capsys.readouterr().err
     assert predict(golden, pictures[0], "--crop-size", 20) == 1
     assert "takes no picture of 20 pixels" in capsys.readouterr().err
-    assert predict(golden, pictures[0], "--top", 0) == 1
+    assert predict(golden, pictures[0], "--data", tmp_path) == 1
+    assert f"--data {tmp_path}: for a network of CIFAR, and this one is of imagenet" in capsys.readouterr().err
+    assert main(["predict", "alexnetxnor", pictures[0], "--cache", str(golden / "cache")]) == 1  # it would be untrained
+    assert "alexnetxnor: cannot be read: No such file or directory" in capsys.readouterr().err
+    (tmp_path / "options.json").write_text(json.dumps({"options": {"imageSize": "large"}}))
+    assert main(["predict", str(tmp_path / "m.t7"), pictures[0]]) == 1
+    assert "the run's imageSize is 'large', expected a whole number" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        predict(golden, pictures[0], "--top", 0)
 
 
 def test_a_packed_network(
@@ -191,3 +212,66 @@ def test_a_packed_network(
     expected = json.loads(capsys.readouterr().out)
     for ours, theirs in zip(json.loads(found.out), expected, strict=True):
         assert [entry["class"] for entry in ours["classes"]] == [entry["class"] for entry in theirs["classes"]]
+    assert main(["predict", str(packed), pictures[0], "--cache", str(golden / "cache"), "--binary-weight"]) == 1
+    assert "packed, its weights are bits" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def cifar(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str]]:
+    """CIFAR-10's files with made pictures, a run on them, and six of the test pictures."""
+    folder = tmp_path_factory.mktemp("cifar")
+    train, test = [made.pictures(seed, 10, 10) for seed in range(1, 6)], made.pictures(9, 20, 10)
+    data = made.binary_10(folder, train, test)
+    words = "-dataset cifar10 -netType resnetxnor -depth 8 -binaryWeight -optimType adam -nEpochs 1 -epochSize 1"
+    assert train_and_test(["-data", str(data), "-cache", str(folder / "cache"), "-batchSize", "4", *words.split()]) == 0
+    model = next((folder / "cache").glob("*/*/model_1.t7"))
+    paths = [str(folder / f"{number}.png") for number in range(6)]
+    for path, pixels in zip(paths, test[0], strict=False):
+        Image.fromarray(pixels.reshape(3, 32, 32).transpose(1, 2, 0)).save(path)
+    return data, model, paths
+
+
+def test_a_run_on_cifar(
+    golden: Path, cifar: tuple[Path, Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The answers of testing to the same pictures, with CIFAR's mean and deviation though ImageNet's are in --cache."""
+    data, model, paths = cifar
+    network = load_model(model).eval()
+    with open_cifar(str(data), "cifar10", 2, lambda line: None, UnreadableList(lambda line: None, None)) as opened:
+        (batch,) = opened.test_batches(20)
+        with torch.no_grad(), Binarizer(network).binary_weights():
+            expected = network(torch.from_numpy(np.array(batch.inputs[:6]))).softmax(dim=1).numpy()
+        names = opened.classes
+    shutil.copy(golden / "cache" / "meanstdCache.t7", tmp_path)
+    shutil.copy(model.parent / "classes.t7", tmp_path)
+    capsys.readouterr()
+    for words in ([], ["--cache", str(tmp_path)]):
+        assert main(["predict", str(model), *paths, "--json", "-q", "--top", "10", *words]) == 0
+        for answer, row in zip(json.loads(capsys.readouterr().out), expected, strict=True):
+            found = {entry["class"]: entry["probability"] for entry in answer["classes"]}
+            np.testing.assert_allclose([found[name] for name in names], row, rtol=1e-4)
+
+
+def test_cifars_files_may_have_moved(
+    cifar: tuple[Path, Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, model, paths = cifar
+    shutil.copy(model, tmp_path / "m.t7")  # nothing says any more what it was trained on
+    words = ["predict", str(tmp_path / "m.t7"), paths[0], "-q"]
+    assert main([*words, "--dataset", "cifar10"]) == 1
+    assert "mean and deviation of cifar10 are found from its files: name their folder with --data" in (
+        capsys.readouterr().err
+    )
+    assert main([*words, "--dataset", "cifar10", "--data", str(tmp_path)]) == 1
+    assert f"are found from its files (--data): {tmp_path}: no cifar10 in it" in capsys.readouterr().err
+    assert main([*words, "--dataset", "cifar10", "--data", str(data)]) == 0
+    assert main(["predict", str(model), paths[0], "-q"]) == 0
+    moved, run = capsys.readouterr().out.split(paths[0])[1:]
+    shares = [[line.split()[0] for line in text.splitlines()[1:]] for text in (moved, run)]
+    assert shares[0] == shares[1]
+
+
+def test_the_page_of_a_run_on_cifar(cifar: tuple[Path, Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(cifar[1].parent), "-q"]) == 0
+    page = (cifar[1].parent / "report.html").read_text()
+    assert "Not shown: the pictures of cifar10 are not files that could be opened one by one." in page

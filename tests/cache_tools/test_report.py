@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 import lua_compat
 from cache_tools.__main__ import main
 from cache_tools.report_gallery import Gallery, worst_confusions
 from cache_tools.report_sections import duration, gallery_section
-from lua_compat.nn import from_torch
+from lua_compat.nn import View, from_torch
 from xnornet_port.model import load_model
 
 VOID = {"meta", "img", "br", "wbr", "line", "path", "circle", "rect"}
@@ -156,6 +157,16 @@ def test_what_is_missing_is_told(run_folder: Path) -> None:
     assert "take two saved networks; there is one" in text
     assert main(["report", str(run_folder), "--quiet", "--no-models"]) == 0
     assert "they were left out (--no-models)" in read_page(run_folder / "report.html").text
+
+
+@pytest.mark.parametrize("n_classes", [3, 7])
+def test_pictures_of_another_runs_classes_are_not_shown(n_classes: int, golden: Path, run_folder: Path) -> None:
+    """The caches are of 5 classes."""
+    network = nn.Sequential(nn.Conv2d(3, n_classes, 224), View((n_classes,)))
+    lua_compat.save(run_folder / "model_3.t7", from_torch(network))
+    assert main(["report", str(run_folder), "--data", str(golden / "imagenet"), "-q"]) == 0
+    text = read_page(run_folder / "report.html").text
+    assert f"Not shown: the network knows {n_classes} classes, the pictures are of 5: of another run." in text
 
 
 def test_pictures_that_are_asked_for(run_folder: Path) -> None:
