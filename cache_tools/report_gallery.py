@@ -60,7 +60,10 @@ class Gallery:
 def look_at_pictures(
     network: nn.Module, options: dict[str, Any], data: Path, cache: Path, most: int, progress: Progress
 ) -> Gallery:
-    """Test at most `most` pictures spread evenly over the test set. Raises XnorNetError where caches are missing or not the run's."""
+    """Test at most `most` pictures spread evenly over the test set.
+
+    Raises XnorNetError where caches are missing, or are not of the network's classes.
+    """
     file = str(cache / "testCache.t7")
     dataset = rebase(read_dataset(file), str(data / "val"), file)
     settings = Preprocessing(
@@ -108,7 +111,7 @@ def _judge(predictor: Predictor, dataset: Dataset, most: int, progress: Progress
 def _require_classes(n_of_network: int, n_of_pictures: int) -> None:
     if n_of_network != n_of_pictures:
         raise XnorNetError(
-            f"the network knows {n_of_network} classes, the pictures are of {n_of_pictures}: of another run"
+            f"the network knows {n_of_network} classes, the pictures are of {n_of_pictures}: another run's"
         )
 
 

@@ -163,10 +163,10 @@ def test_what_is_missing_is_told(run_folder: Path) -> None:
 def test_pictures_of_another_runs_classes_are_not_shown(n_classes: int, golden: Path, run_folder: Path) -> None:
     """The caches are of 5 classes."""
     network = nn.Sequential(nn.Conv2d(3, n_classes, 224), View((n_classes,)))
-    lua_compat.save(run_folder / "model_3.t7", from_torch(network))
+    lua_compat.save(run_folder / "model_31.t7", from_torch(network))
     assert main(["report", str(run_folder), "--data", str(golden / "imagenet"), "-q"]) == 0
     text = read_page(run_folder / "report.html").text
-    assert f"Not shown: the network knows {n_classes} classes, the pictures are of 5: of another run." in text
+    assert f"Not shown: the network knows {n_classes} classes, the pictures are of 5: another run's." in text
 
 
 def test_pictures_that_are_asked_for(run_folder: Path) -> None:
