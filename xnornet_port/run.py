@@ -89,16 +89,16 @@ def _run(options: Options, device: torch.device, replicas: Replicas, report: Rep
         # from here on there are batches to stop after
         should_stop = stack.enter_context(stop_on_signals(report.warn))
         data.n_test_batches(options.batch_size, options.test_all)  # refuses before hours of training
-        if replicas.is_first:
-            _record(folder, options, data.classes, device, replicas.size, report)
         if options.test_only:
             if replicas.is_first:
+                _record(folder, options, data.classes, device, replicas.size, report)
                 _open_logs(options, None, report)
             return _test_only(options, network, device, replicas, data, report, should_stop)
         plan = _plan(options)
         training = prepare_training(plan.update, network, dropout_stream, device, replicas, report)
         start = _start(options, training, data, stored, report)
-        if replicas.is_first:
+        if replicas.is_first:  # when nothing can be refused any more: a record keeps no option of a failed start
+            _record(folder, options, data.classes, device, replicas.size, report)
             _open_logs(options, start if stored else None, report)
         keeper = StateKeeper(folder, options.checkpoint_every, training, data, report.warn)
         return train(plan, training, data, start, keeper, report, should_stop)

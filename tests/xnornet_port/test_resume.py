@@ -233,11 +233,13 @@ def test_what_cannot_be_resumed_is_one_line(main: Main, folder: Callable[[], Pat
         (("-resume", run, "-data", tmp_path / "gone"), "gone"),
         (("-resume", run, "-data", other, "-cache", empty_cache), "hold other pictures, classes or means"),
     ]
+    record = (run / "options.json").read_bytes()
     for options, expected in cases:
         code, _, error = main(*options)
         assert code == 1, options
         assert expected in error, options
         assert error.count("\n") == 1, error
+        assert (run / "options.json").read_bytes() == record, "a refused -data would be the next one's default"
     (run / "options.json").write_text("{")
     assert "options.json: damaged" in main("-resume", run)[2]
     (run / "options.json").write_text('{"options": {"batchSize": "x"}}')
