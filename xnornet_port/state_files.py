@@ -11,7 +11,6 @@ import json
 import re
 import struct
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +25,7 @@ __all__ = ["StoredState", "drop_unfinished_files", "read_newest_state", "write_s
 
 FORMAT = 1
 KEPT = 2
-NAME = re.compile(r"state_(\d+)_(\d+)\.json")
+NAME = re.compile(r"state_(\d+)_(\d+)\.(?:json|safetensors)")
 # What replace_file leaves of a file when the process is killed while it writes.
 UNFINISHED = re.compile(r"\.(state|model|optimState|options|classes|train|test)[^/]*\.[0-9a-f]{12}\.tmp")
 DTYPES = {  # the format's names of element types
@@ -95,9 +94,9 @@ def drop_unfinished_files(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _paths(folder: Path) -> list[Path]:
-    """JSON files of states, oldest first."""
-    found = [(match, path) for path in folder.glob("state_*.json") if (match := NAME.fullmatch(path.name))]
+def _paths(folder: Path, suffix: str = ".json") -> list[Path]:
+    """Files of states, oldest first; a state_dict.safetensors that a user has put there is none."""
+    found = [(match, path) for path in folder.glob(f"state_*{suffix}") if (match := NAME.fullmatch(path.name))]
     return [path for _, path in sorted(found, key=lambda pair: (int(pair[0][1]), int(pair[0][2])))]
 
 
@@ -106,10 +105,9 @@ def _drop_old_states(folder: Path) -> None:
     for path in paths[:-KEPT]:
         path.unlink(missing_ok=True)  # the JSON first: without it the rest is no state
     kept = {path.stem for path in paths[-KEPT:]}
-    for path in folder.glob("state_*.safetensors"):
+    for path in _paths(folder, ".safetensors"):
         if path.stem not in kept:
-            with suppress(FileNotFoundError):
-                path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def _write_tensors(file: BinaryIO, tensors: Mapping[str, torch.Tensor]) -> tuple[int, str]:

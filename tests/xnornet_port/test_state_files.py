@@ -49,6 +49,17 @@ def test_the_last_two_are_kept_by_number(tmp_path: Path) -> None:
     ]
 
 
+def test_a_users_file_with_a_like_name_stays(tmp_path: Path) -> None:
+    """`cache_tools convert model_1.t7 state_dict.safetensors` into the run's folder, while the run goes on."""
+    for name in ("state_dict.safetensors", "state_1_2_mine.safetensors"):
+        (tmp_path / name).write_bytes(b"mine")
+    for batch in (1, 2, 3):
+        write_state(tmp_path, 1, batch, TENSORS, FACTS)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"state_dict.safetensors", "state_1_2_mine.safetensors", "state_1_3.safetensors"} <= names
+    assert "state_1_1.safetensors" not in names
+
+
 def test_nothing_is_there(tmp_path: Path) -> None:
     assert read_newest_state(tmp_path, pytest.fail) is None
     (tmp_path / "state_1_5.safetensors").write_bytes(b"without its JSON it is no state")
