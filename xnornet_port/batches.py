@@ -11,7 +11,7 @@ import numpy.typing as npt
 from lua_compat import Generator
 from lua_compat.image import ScalingMemory
 from xnornet_port.dataset import Dataset
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.preprocessing import Preprocessing, Workspace, evaluation_sample, train_sample
 
 if TYPE_CHECKING:
@@ -146,8 +146,7 @@ class Loader:
             try:
                 fault = make_sample(path, stream, self.settings, workspace).fault
             except (MemoryError, OSError) as error:
-                reason = str(error) or type(error).__name__
-                raise XnorNetError(f"{os.fsdecode(path)}: cannot be loaded ({reason})") from error
+                raise XnorNetError(f"{os.fsdecode(path)}: cannot be loaded ({reason_of(error)})") from error
             if fault is not None:
                 (self.train if request.part == "train" else self.test).check_present()
                 faults.append(Fault(os.fsdecode(path), fault))

@@ -18,7 +18,7 @@ import lua_compat
 from lua_compat.errors import LuaCompatError
 from lua_compat.values import LuaTable
 from xnornet_port.cifar_names import CIFAR_CLASSES, CIFAR_SIDE
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.pickled_values import pickled_value
 
 __all__ = ["CifarFiles", "CifarPart", "read_cifar"]
@@ -184,7 +184,7 @@ def _t7_table(path: Path) -> LuaTable:
     except LuaCompatError as error:
         raise XnorNetError(str(error)) from error
     except OSError as error:
-        raise XnorNetError(f"{path}: cannot be read ({error.strerror})") from error
+        raise XnorNetError(f"{path}: cannot be read ({reason_of(error)})") from error
     if not isinstance(table, LuaTable):
         raise _damaged(path, "expected a table")
     return table
@@ -225,14 +225,14 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise XnorNetError(f"{path}: cannot be read ({error.strerror})") from error
+        raise XnorNetError(f"{path}: cannot be read ({reason_of(error)})") from error
 
 
 def _check_size(path: Path) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise XnorNetError(f"{path}: cannot be read ({error.strerror})") from error
+        raise XnorNetError(f"{path}: cannot be read ({reason_of(error)})") from error
     if size > _LARGEST_FILE:
         raise _damaged(path, f"{size} bytes, several times what CIFAR's largest file has")
 

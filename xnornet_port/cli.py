@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from lua_compat.errors import LuaCompatError
-from xnornet_port.errors import XnorNetError, one_line
+from xnornet_port.errors import XnorNetError, file_problem, one_line
 
 __all__ = ["main"]
 
@@ -23,8 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(argv)
     except (XnorNetError, LuaCompatError) as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 1
+        return _failed(str(error))
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
@@ -32,8 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:  # a full disk, a folder that went away: whatever no one below could say better
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 1
+        return _failed(file_problem(error))
+
+
+def _failed(problem: str) -> int:
+    print(f"error: {one_line(problem)}", file=sys.stderr)
+    return 1
 
 
 def _run(argv: list[str]) -> int:

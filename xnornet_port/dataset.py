@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.progress import Progress, no_progress
 
 __all__ = ["PICTURE_EXTENSIONS", "Dataset", "scan_folder"]
@@ -73,7 +73,7 @@ class Dataset:
                 is_there = next(entries, None) is not None
             problem = "is empty now"
         except OSError as error:
-            is_there, problem = False, f"can no longer be read ({error.strerror})"
+            is_there, problem = False, f"can no longer be read ({reason_of(error)})"
         if not is_there:
             raise XnorNetError(f"{self.folder}: the data folder {problem}; bring it back")
 
@@ -178,7 +178,7 @@ def _entries(folder: bytes) -> list["os.DirEntry[bytes]"]:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        raise XnorNetError(f"{os.fsdecode(folder)}: cannot read this data folder ({error.strerror})") from error
+        raise XnorNetError(f"{os.fsdecode(folder)}: cannot read this data folder ({reason_of(error)})") from error
 
 
 def _joined_rows(paths_of_class: Sequence[npt.NDArray[np.bytes_]]) -> CharMatrix:

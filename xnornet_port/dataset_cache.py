@@ -15,7 +15,7 @@ import numpy.typing as npt
 import lua_compat
 from lua_compat import LuaTable, TorchObject
 from xnornet_port.dataset import Dataset
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.preprocessing import ChannelStatistics
 
 __all__ = [
@@ -73,7 +73,7 @@ def _load(path: str) -> Any:
             pass
         return lua_compat.load(path)
     except OSError as error:  # not there, or not ours to read
-        raise XnorNetError(f"{path}: cannot be read ({error.strerror})") from error
+        raise XnorNetError(f"{path}: cannot be read ({reason_of(error)})") from error
     except lua_compat.LuaCompatError as error:
         raise XnorNetError(f"{error}; {REMEDY}") from error
 

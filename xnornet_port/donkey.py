@@ -18,7 +18,7 @@ from lua_compat import Generator
 from xnornet_port.batches import BatchRequest, Loader
 from xnornet_port.channel import Channel
 from xnornet_port.dataset import Dataset
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.picture_watch import PictureWatch
 from xnornet_port.preprocessing import ChannelStatistics, Preprocessing
 from xnornet_port.shared_arrays import Layout, allocate_memory, arrays_in, attach_memory, layout_size
@@ -36,7 +36,9 @@ def pack_work(loader: Loader) -> tuple[dict[str, Any], int]:
     try:
         descriptor, memory = allocate_memory(layout_size(layout))
     except OSError as error:
-        raise XnorNetError(f"no memory to share the paths of the pictures with the workers ({error})") from error
+        raise XnorNetError(
+            f"no memory to share the paths of the pictures with the workers ({reason_of(error)})"
+        ) from error
     for place, array in zip(arrays_in(memory, layout), arrays, strict=True):
         place[...] = array
     message = {
@@ -129,7 +131,7 @@ def _allocate(layout: Layout, request: BatchRequest) -> tuple[int, mmap.mmap]:
     try:
         return allocate_memory(layout_size(layout))
     except OSError as error:
-        raise XnorNetError(f"no memory for a batch of {request.size} pictures ({error.strerror})") from error
+        raise XnorNetError(f"no memory for a batch of {request.size} pictures ({reason_of(error)})") from error
 
 
 def _main(descriptor: int) -> None:

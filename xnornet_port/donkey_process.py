@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from xnornet_port.batches import BatchRequest
 from xnornet_port.channel import Channel
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.picture_watch import WATCH_BYTES, PictureWatch
 from xnornet_port.shared_arrays import Layout, allocate_memory, arrays_in, attach_memory
 
@@ -47,14 +47,16 @@ class DonkeyProcess:
         try:
             self.channel, self.process = _start_process()
         except OSError as error:
-            raise XnorNetError(f"data worker {number} cannot be started ({error}); try a smaller -nDonkeys") from error
+            raise XnorNetError(
+                f"data worker {number} cannot be started ({reason_of(error)}); try a smaller -nDonkeys"
+            ) from error
 
     def watch_over(self) -> None:
         """Give the worker memory to note its pictures in."""
         try:
             descriptor, memory = allocate_memory(WATCH_BYTES)
         except OSError as error:
-            raise XnorNetError(f"no memory for data worker {self.number} ({error.strerror})") from error
+            raise XnorNetError(f"no memory for data worker {self.number} ({reason_of(error)})") from error
         try:
             self.send({}, descriptor)
         finally:
@@ -125,7 +127,7 @@ class DonkeyProcess:
         try:
             return attach_memory(descriptor)
         except OSError as error:
-            raise XnorNetError(f"no room for a batch of data worker {self.number} ({error.strerror})") from error
+            raise XnorNetError(f"no room for a batch of data worker {self.number} ({reason_of(error)})") from error
         finally:
             os.close(descriptor)
 

@@ -14,7 +14,7 @@ from lua_compat.errors import LuaCompatError
 from lua_compat.generator import Generator
 from xnornet_port import layers
 from xnornet_port.answers import class_scores
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.models import NETWORKS, NetworkSettings
 from xnornet_port.packed_file import is_packed_file
 from xnornet_port.schemes import ORIGINAL, import_schemes
@@ -122,7 +122,7 @@ def check_input(network: nn.Module, crop_size: int, n_classes: int) -> None:
             n_numbers = class_scores(network, parameter.new_zeros(1, 3, crop_size, crop_size)).numel()
     except (RuntimeError, ValueError) as error:
         raise XnorNetError(
-            f"-cropSize {crop_size}: the network cannot take such a picture ({str(error).splitlines()[0]})"
+            f"-cropSize {crop_size}: the network cannot take such a picture ({reason_of(error)})"
         ) from error
     finally:
         network.train(was_training)

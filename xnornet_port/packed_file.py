@@ -28,7 +28,7 @@ from lua_compat.atomic_file import replace_file
 from lua_compat.errors import LuaCompatError
 from lua_compat.nn import from_torch, to_torch
 from lua_compat.values import LuaTable, TorchObject
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.schemes import import_schemes
 from xnornet_port.xnor_layers import XnorConvolution
 
@@ -69,7 +69,7 @@ def read_packed(path: str | Path) -> nn.Module:
         root, used = _objects(description, tensors)
         network = to_torch(root)
     except (LuaCompatError, ValueError, TypeError, RuntimeError, RecursionError, OverflowError) as error:
-        raise XnorNetError(f"{path}: a damaged packed network: {str(error).splitlines()[0]}") from error
+        raise XnorNetError(f"{path}: a damaged packed network: {reason_of(error)}") from error
     unused = sorted(set(tensors) - used)
     if unused:
         raise XnorNetError(f"{path}: a damaged packed network: no layer uses the tensor {unused[0]}")
@@ -97,7 +97,7 @@ def _contents(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     except FileNotFoundError as error:
         raise XnorNetError(f"{path}: file not found") from error
     except (SafetensorError, OSError) as error:
-        raise XnorNetError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
+        raise XnorNetError(f"{path}: not a safetensors file, or a damaged one ({reason_of(error)})") from error
 
 
 class _Description:

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.metrics import Scores
 
 __all__ = ["ALONE", "Place", "Replicas", "join", "place_of"]
@@ -137,7 +137,7 @@ class Replicas:
         except RuntimeError as error:
             if self.size > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error).lower()):
                 raise XnorNetError(
-                    f"process {self.rank + 1} of {self.size} has lost another one ({_first_line(error)})"
+                    f"process {self.rank + 1} of {self.size} has lost another one ({reason_of(error)})"
                 ) from error
             raise
 
@@ -180,13 +180,9 @@ def join(place: Place | None, device: torch.device) -> Iterator[Replicas]:
     except (RuntimeError, ValueError) as error:
         master = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise XnorNetError(
-            f"process {place.rank + 1} of {place.size} does not find the others at {master} ({_first_line(error)})"
+            f"process {place.rank + 1} of {place.size} does not find the others at {master} ({reason_of(error)})"
         ) from error
     try:
         yield Replicas(place, messages)
     finally:
         dist.destroy_process_group()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lua_compat.atomic_file import replace_file
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.options import Options, recorded_options, snake_case, typed_options
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / NAME).read_text(encoding="utf-8"))
     except OSError as error:
-        raise XnorNetError(f"{error.strerror}; -resume needs the folder of a run, with its {NAME}") from error
+        raise XnorNetError(f"{reason_of(error)}; -resume needs the folder of a run, with its {NAME}") from error
     except ValueError as error:
         raise XnorNetError(f"damaged ({error})") from error
     if not isinstance(record, dict) or not isinstance(record.get("options"), dict):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from xnornet_port.cifar import is_cifar, open_cifar
 from xnornet_port.compilation import compiled
 from xnornet_port.data import DataSource, open_data
 from xnornet_port.dataset_cache import write_classes
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.evaluate import Tester, binarizes_for_test
 from xnornet_port.folder_lock import folder_lock
 from xnornet_port.interrupt import StopRequest, stop_on_signals
@@ -78,8 +79,7 @@ def _run(options: Options, device: torch.device, replicas: Replicas, report: Rep
     _describe(network, options, device, replicas, report)
     with ExitStack() as stack:
         if replicas.is_first:
-            _make_folder(folder)
-            stack.enter_context(folder_lock(folder))
+            stack.enter_context(_run_folder(folder))
         with replicas.first_alone():  # it makes the caches
             data = stack.enter_context(_open_data(options, device, replicas, report))
         stack.enter_context(convolution_sums(network, device))
@@ -248,12 +248,22 @@ def _describe(network: nn.Module, options: Options, device: torch.device, replic
         report.warn("-compile: sums in another order, no longer Torch7's numbers to the last bit")
 
 
-def _make_folder(folder: Path) -> Path:
+@contextmanager
+def _run_folder(folder: Path) -> Iterator[None]:
+    """Make the run's folder, for this process alone; where a run fails before it has written anything it goes again."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise XnorNetError(f"{folder}: cannot be made ({error.strerror}); choose another folder with -cache") from error
-    return folder
+        problem = f"cannot be made ({reason_of(error)})"
+        raise XnorNetError(f"{folder}: {problem}; choose another folder with -cache") from error
+    try:
+        with folder_lock(folder):
+            yield
+    finally:
+        with suppress(OSError):  # there is something in it
+            for path in made:
+                path.rmdir()
 
 
 def _open_data(options: Options, device: torch.device, replicas: Replicas, report: Report) -> DataSource:

@@ -15,7 +15,7 @@ from torch import nn
 from lua_compat.atomic_file import replace_file
 from lua_compat.generator import Generator
 from xnornet_port.data import DataSource
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.metrics import ScoreSum
 from xnornet_port.state_files import StoredState, write_state
 from xnornet_port.train import EpochSoFar, Learner
@@ -85,7 +85,7 @@ class StateKeeper:
         except OSError as error:
             self._warn(
                 f"State of epoch {moment.epoch}, batch {moment.so_far.total.n_batches} could not be kept in "
-                f"{self._folder} ({error.strerror or error}); the one before is still there, training goes on"
+                f"{self._folder} ({reason_of(error)}); the one before is still there, training goes on"
             )
 
 
@@ -103,7 +103,7 @@ def restore(stored: StoredState, training: Training, data: DataSource, folder: P
     try:
         training.network.load_state_dict(_part(tensors, "network."))
     except RuntimeError as error:
-        raise XnorNetError(f"{stored.path}: is of another network ({str(error).splitlines()[0]})") from error
+        raise XnorNetError(f"{stored.path}: is of another network ({reason_of(error)})") from error
     _restore_optimizer(stored, training)
     replicas = training.learner.replicas
     # those of all processes are at one place, but where a module draws by the pictures' values (RReLU)

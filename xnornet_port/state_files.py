@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from lua_compat.atomic_file import replace_file
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, reason_of
 
 __all__ = ["StoredState", "drop_unfinished_files", "read_newest_state", "write_state"]
 
@@ -157,6 +157,4 @@ def _checksum(facts: Mapping[str, Any]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return f"no {error}" if isinstance(error, KeyError) else str(error)
+    return f"no {error}" if isinstance(error, KeyError) else reason_of(error)

@@ -12,7 +12,7 @@ from xnornet_port.answers import criterion_of
 from xnornet_port.binarization import Binarizer
 from xnornet_port.checkpoint import save_epoch, what_is_saved
 from xnornet_port.data import DataSource
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, file_problem
 from xnornet_port.evaluate import Tester
 from xnornet_port.interrupt import StopRequest
 from xnornet_port.machine import peak_memory
@@ -80,7 +80,8 @@ def train(
     except FloatingPointError as error:  # resumed, it would come to the same
         raise XnorNetError(f"{error}; {what_is_saved(plan.folder)}") from error
     except (XnorNetError, LuaCompatError, OSError) as error:
-        raise XnorNetError(f"{error}; when that is mended, go on with -resume {plan.folder}") from error
+        problem = file_problem(error) if isinstance(error, OSError) else str(error)
+        raise XnorNetError(f"{problem}; when that is mended, go on with -resume {plan.folder}") from error
 
 
 def _epochs(
@@ -133,8 +134,9 @@ def _train_epoch(
         trained = train_pass(plan, learner, data, moment, report, after_batch, should_stop)
     except FloatingPointError as error:
         raise FloatingPointError(f"epoch {epoch}: {error}") from error
-    except XnorNetError:  # of the data: what is trained is whole
-        if learner.replicas.size == 1:  # else the others are in the middle of the next batch
+    except (XnorNetError, OSError):  # of the data, or nobody reads the output any more: what is trained is whole
+        # of several processes the others are in the middle of the next batch
+        if learner.replicas.size == 1 and moment.so_far.total.n_batches < plan.epoch_size:
             keeper.keep(moment)
         raise
     if not trained.finished or trained.mean is None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xnornet_port.batches import Fault
-from xnornet_port.errors import one_line
+from xnornet_port.errors import one_line, reason_of
 
 __all__ = ["FILE_NAME", "UnreadableList"]
 
@@ -66,7 +66,7 @@ class UnreadableList:
                     self._listed.add(escaped)
                 self._seen = file.tell()
         except OSError as error:
-            self._say(f"{self._file}: cannot be written ({error.strerror or error}); going on without this list")
+            self._say(f"{self._file}: cannot be written ({reason_of(error)}); going on without this list")
             self._file = None
 
 

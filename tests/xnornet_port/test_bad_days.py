@@ -6,6 +6,7 @@ a few.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import resource
@@ -158,6 +159,40 @@ def test_a_full_disk_stops_when_a_model_cannot_be_saved(main: Main, undisturbed:
         ["classes.t7", "options.json", "train.log", "test.log"]
         + [f"state_1_{batch}.{kind}" for batch in (1, 2) for kind in ("json", "safetensors")]
     )
+    assert_resumes_to(expected, main, folder)
+
+
+def test_a_reader_of_the_output_that_goes_away_costs_nothing(main: Main, undisturbed: Callable[[int], Path],
+                                                             tmp_path: Path) -> None:  # fmt: skip
+    """As with `main.py ... | head`: printing fails after a batch, whose state is kept."""
+    expected = undisturbed(0)
+
+    def gone() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.MonkeyPatch.context() as patch:
+        after_batch(patch, 2, gone)
+        code, _, error = main("-nDonkeys", 0)
+    folder = next(tmp_path.glob("alexnet*/*/"))
+    assert code == 1
+    assert error == f"error: Broken pipe; when that is mended, go on with -resume {folder}\n"
+    assert (folder / "state_1_2.json").is_file()
+    assert_resumes_to(expected, main, folder)
+
+
+def test_after_the_last_batch_of_an_epoch_no_state_is_kept_within_it(main: Main, undisturbed: Callable[[int], Path],
+                                                                     tmp_path: Path) -> None:  # fmt: skip
+    """It would lack the parameters from before the last update; the run starts again from the state before."""
+    expected = undisturbed(0)
+
+    def gone() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.MonkeyPatch.context() as patch:
+        after_batch(patch, 4, gone)
+        assert main("-nDonkeys", 0, "-checkpointEvery", 3)[0] == 1
+    folder = next(tmp_path.glob("alexnet*/*/"))
+    assert [path.name for path in folder.glob("state_*.json")] == ["state_1_3.json"]
     assert_resumes_to(expected, main, folder)
 
 

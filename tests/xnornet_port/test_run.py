@@ -235,6 +235,17 @@ def test_errors_are_one_line(main: MainRun, tmp_path: Path, golden: Path) -> Non
         assert error.startswith("error: "), options
         assert expected in error, options
         assert error.count("\n") == 1, options
+        left = [path for path in (tmp_path / "cache").rglob("*") if path.suffix != ".t7"]
+        assert not left, f"{options}: an empty folder is left"
+
+
+def test_a_failed_start_takes_no_folder_that_was_there(main: MainRun, tmp_path: Path) -> None:
+    cache = tmp_path / "new" / "cache"
+    cache.parent.mkdir()
+    assert main("-cache", cache, "-nClasses", 7, "-retrain", "none", network="")[0] == 1  # makes the caches first
+    assert {path.name for path in cache.iterdir()} == {"trainCache.t7"}
+    assert main("-cache", tmp_path / "new" / "other", "-optimState", tmp_path, network="")[0] == 1
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["cache"]
 
 
 def test_a_loss_of_nan_stops_and_keeps_the_last_model(main: MainRun, saved: Callable[[], Path],
@@ -267,7 +278,7 @@ def test_a_full_disk_is_one_line(main: MainRun, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(xnornet_port.run, "write_record", full)
     code, _, error = main()
     assert code == 1
-    assert error == "error: [Errno 28] No space left on device: 'options.json'\n"
+    assert error == "error: options.json: No space left on device\n"
 
 
 def test_ctrl_c_ends_after_the_batch(main: MainRun, monkeypatch: pytest.MonkeyPatch) -> None:
