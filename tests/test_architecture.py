@@ -65,6 +65,19 @@ def test_no_function_of_a_run_takes_more_than_seven_arguments() -> None:
                 assert n_arguments - (node.args.args[:1] != [] and node.args.args[0].arg == "self") <= 7, node.name
 
 
+def test_what_is_printed_is_printed_in_one_place() -> None:
+    """Report has a run's lines; cli.py errors and the help. Everyone else is given something to say them to."""
+    printing = {
+        str(path.relative_to(ROOT))
+        for package in ("lua_compat", "xnornet_port")
+        for path in sources(package)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Name) and node.id == "print")
+        or (isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr") and ast.unparse(node.value) == "sys")
+    }
+    assert printing == {"xnornet_port/cli.py", "xnornet_port/report.py"}
+
+
 def test_torch_is_imported_only_where_it_may_be() -> None:
     for path in sources("lua_compat"):
         name = str(path.relative_to(ROOT))

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (XnorNetError, LuaCompatError) as error:
         return _failed(str(error))
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
+        _say_on_errors("Stopped.")
         return 130
     except BrokenPipeError:  # the reader of our output went away (| head)
         sys.stderr.close()
@@ -35,8 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(problem: str) -> int:
-    print(f"error: {one_line(problem)}", file=sys.stderr)
+    _say_on_errors(f"error: {one_line(problem)}")
     return 1
+
+
+def _say_on_errors(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _run(argv: list[str]) -> int:
@@ -52,7 +56,7 @@ def _run(argv: list[str]) -> int:
         options = resumed_options(options.resume, argv)
 
     if options.n_gpu > 1 and "RANK" not in os.environ:
-        return launch(options.n_gpu, argv)
+        return launch(options.n_gpu, argv, _say_on_errors)
     if LAUNCHED in os.environ:
         end_with_the_launcher()
 

@@ -3,7 +3,6 @@
 import mmap
 import os
 import select
-import signal
 import subprocess
 import sys
 import weakref
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from xnornet_port.batches import BatchRequest
 from xnornet_port.channel import Channel
 from xnornet_port.errors import XnorNetError, reason_of
+from xnornet_port.interrupt import signal_name
 from xnornet_port.picture_watch import WATCH_BYTES, PictureWatch
 from xnornet_port.shared_arrays import Layout, allocate_memory, arrays_in, attach_memory
 
@@ -142,7 +142,7 @@ class DonkeyProcess:
             raise XnorNetError(f"{self._who()} closed its connection") from None
         if code >= 0:
             raise XnorNetError(f"{self._who()} ended with exit code {code}; what it printed is above") from None
-        name = signal.Signals(-code).name
+        name = signal_name(-code)
         hint = " (no memory left? Try a smaller -nDonkeys or -batchSize)" if name in ("SIGKILL", "SIGBUS") else ""
         path = self._watch.look()[1] if self._watch else b""
         return LostDonkey(f"{self._who()} was killed by {name}{hint}", path, is_hanging=False)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-__all__ = ["StopRequest", "stop_on_signals"]
+__all__ = ["StopRequest", "signal_name", "stop_on_signals"]
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
@@ -25,6 +25,14 @@ class StopRequest:
     def exit_code(self) -> int:
         """A shell's for the signal that asked to stop: 130, 143; also 143 where another process of the run was told."""
         return 128 + (signal.SIGTERM if self.signal is None else self.signal)
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL, SIGSEGV, ...; the number of a signal without a name, as most real-time signals."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 @contextmanager

@@ -14,8 +14,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import FrameType
+
+from xnornet_port.errors import XnorNetError, reason_of
+from xnornet_port.interrupt import signal_name
 
 __all__ = ["LAUNCHED", "end_with_the_launcher", "launch"]
 
@@ -25,25 +28,27 @@ GRACE_SECONDS = 20.0  # for the others to end by themselves when one has failed
 POLL_SECONDS = 0.05
 
 
-def launch(n_processes: int, argv: Sequence[str]) -> int:
+def launch(n_processes: int, argv: Sequence[str], say: Callable[[str], None]) -> int:
     """Run `main.py argv` in `n_processes` processes; returns the exit code of the first that failed, or 0.
 
-    Signals go on to all of them. When one fails the others have 20 s to end, then they are killed.
+    Signals go on to all of them. When one fails the others have 20 s to end, then they are killed. What the first
+    writes on standard error goes to `say` as it comes, and what is to be said of the one that failed. Raises
+    XnorNetError where they cannot be started.
     """
     port = _free_port()
-    processes = [_Process(rank, n_processes, port, argv) for rank in range(n_processes)]
-    before = {number: signal.signal(number, _passing_on(processes)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with ExitStack() as stack:
+        processes: list[_Process] = []
+        for rank in range(n_processes):
+            processes.append(_started(rank, n_processes, port, argv, say))
+            stack.callback(processes[-1].close)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.signal(number, _passing_on(processes))
+            stack.callback(signal.signal, number, before)
         failed = _wait(processes)
         if failed is None:
             return 0
         _end_others(processes)
-        return _exit_code(failed, processes)
-    finally:
-        for process in processes:
-            process.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return _exit_code(failed, processes, say)
 
 
 def end_with_the_launcher() -> None:
@@ -56,6 +61,14 @@ def end_with_the_launcher() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _started(rank: int, size: int, port: int, argv: Sequence[str], say: Callable[[str], None]) -> _Process:
+    try:
+        return _Process(rank, size, port, argv, say)
+    except OSError as error:
+        problem = f"process {rank + 1} of {size} cannot be started ({reason_of(error)})"
+        raise XnorNetError(f"-nGPU {size}: {problem}; try a smaller -nGPU") from error
 
 
 def _environment(rank: int, size: int, port: int) -> dict[str, str]:
@@ -104,7 +117,7 @@ def _end_others(processes: Sequence[_Process]) -> None:
         process.popen.wait()
 
 
-def _exit_code(failed: int, processes: Sequence[_Process]) -> int:
+def _exit_code(failed: int, processes: Sequence[_Process], say: Callable[[str], None]) -> int:
     """That of the process that failed, 128 + number for one that was killed.
 
     What another process than the first has to say is shown where it is not what the first says too.
@@ -113,17 +126,17 @@ def _exit_code(failed: int, processes: Sequence[_Process]) -> int:
     who = f"process {failed + 1} of {len(processes)}"
     first, said = (processes[rank].said() for rank in (0, failed))
     if code < 0:
-        print(f"error: {who} was killed by {signal.Signals(-code).name}", file=sys.stderr)
+        say(f"error: {who} was killed by {signal_name(-code)}")
         return 128 - code
     if said != first:
-        print(f"{who}: {said}", file=sys.stderr)
+        say(f"{who}: {said}")
     return code
 
 
 class _Process:
     """One of the processes, and what it writes on standard error, which for the first is passed on at once."""
 
-    def __init__(self, rank: int, size: int, port: int, argv: Sequence[str]) -> None:
+    def __init__(self, rank: int, size: int, port: int, argv: Sequence[str], say: Callable[[str], None]) -> None:
         self._lines: list[str] = []
         self.popen = subprocess.Popen(
             [sys.executable, "-P", "-m", "xnornet_port", *argv],
@@ -133,30 +146,35 @@ class _Process:
             start_new_session=True,  # Ctrl-C reaches this process only, which passes it on once
             env=_environment(rank, size, port),
         )
-        self._thread = threading.Thread(target=self._listen, args=(rank == 0,), daemon=True)
+        passed_on = say if rank == 0 else _say_nothing
+        self._thread = threading.Thread(target=self._listen, args=(passed_on,), daemon=True)
         self._thread.start()
 
-    def _listen(self, passes_on: bool) -> None:
-        for line in self.popen.stderr or ():
-            text = line.decode(errors="replace")
-            self._lines.append(text)
-            if passes_on:
-                sys.stderr.write(text)
-                sys.stderr.flush()
+    def _listen(self, say: Callable[[str], None]) -> None:
+        if self.popen.stderr is None:
+            return
+        with self.popen.stderr as lines:  # closed here: elsewhere that would wait for a data worker that hangs
+            for line in lines:
+                text = line.decode(errors="replace").rstrip("\n")
+                self._lines.append(text)
+                say(text)
 
     def close(self) -> None:
         """End it, at once."""
         self.popen.kill()
         self.popen.wait()
+        if self.popen.stdin is not None:
+            self.popen.stdin.close()
         self._thread.join(timeout=1.0)
-        for pipe in (self.popen.stdin, self.popen.stderr):
-            if pipe is not None:
-                pipe.close()
 
     def said(self) -> str:
         """All of it, when the process has ended."""
         self._thread.join(timeout=1.0)  # its data workers may hold the pipe a moment longer
-        return "".join(self._lines).strip()
+        return "\n".join(self._lines).strip()
+
+
+def _say_nothing(text: str) -> None:
+    """What the others have to say is kept until one of them fails."""
 
 
 def _free_port() -> int:

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from xnornet_port.interrupt import stop_on_signals
+from xnornet_port.interrupt import signal_name, stop_on_signals
 
 
 def test_the_first_only_asks_the_second_ends() -> None:
@@ -26,6 +26,12 @@ def test_a_clusters_notice_may_come_more_than_once() -> None:
         signal.raise_signal(signal.SIGTERM)
         assert should_stop.exit_code == 143
     assert said == ["SIGTERM: stopping after this batch"]
+
+
+def test_every_signal_can_be_named() -> None:
+    """A process may be killed by one of 30 real-time signals, of which Python names two."""
+    assert signal_name(signal.SIGKILL) == "SIGKILL"
+    assert signal_name(signal.SIGRTMIN + 1) == f"signal {signal.SIGRTMIN + 1}"
 
 
 def test_the_handlers_before_are_back() -> None:

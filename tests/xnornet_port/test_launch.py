@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import xnornet_port.launch
 from xnornet_port import cli
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +76,50 @@ def test_nothing_is_left_when_the_launcher_is_killed(golden: Path, tmp_path: Pat
     assert all_end(processes)
     run.communicate()
     assert len(list(tmp_path.glob("alexnet*/*/state_1_*.json"))) == 1
+
+
+def test_processes_that_cannot_be_started_are_one_line(
+    golden: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system has no room for the second: the first one ends too."""
+    start_process = subprocess.Popen
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_one(*arguments: Any, **settings: Any) -> subprocess.Popen[bytes]:
+        if started:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(start_process([sys.executable, "-c", "input()"], **settings))
+        return started[0]
+
+    monkeypatch.setattr(xnornet_port.launch.subprocess, "Popen", start_one)
+    assert cli.main(words(golden, tmp_path)) == 1
+    assert capfd.readouterr().err == (
+        "error: -nGPU 2: process 2 of 2 cannot be started (Resource temporarily unavailable); try a smaller -nGPU\n"
+    )
+    assert started[0].returncode == -signal.SIGKILL
+
+
+def test_a_worker_that_hangs_with_the_pipe_open_keeps_nobody(
+    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A data worker whose picture hangs outlives its main process, and holds its standard error."""
+    start_process = subprocess.Popen
+    hanging = "import subprocess, sys; subprocess.Popen(['sleep', '30']); sys.exit(3)"
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_hanging(*arguments: Any, **settings: Any) -> subprocess.Popen[bytes]:
+        started.append(start_process([sys.executable, "-c", hanging], **settings))
+        return started[-1]
+
+    monkeypatch.setattr(xnornet_port.launch.subprocess, "Popen", start_hanging)
+    begin = time.monotonic()
+    assert xnornet_port.launch.launch(2, words(golden, tmp_path), lambda line: None) == 3
+    assert time.monotonic() - begin < 15
+    for process in started:
+        os.killpg(process.pid, signal.SIGKILL)  # the sleeping ones; their pipes are closed now
+    for thread in threading.enumerate():
+        if thread.daemon:
+            thread.join(timeout=10)
 
 
 def test_a_mistake_is_one_line(golden: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
