@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 __all__ = ["Accuracy", "Findings", "LayerCheck", "Verdict", "verdict_of"]
 
 IMAGENET_CLASSES, IMAGENET_PICTURES = 1000, 50_000
-PUBLISHED_TOP1 = {"XNOR": 43.3, "BWN": 56.8}  # per cent, XNOR-Net paper, table 1 (AlexNet)
+PUBLISHED_TOP1 = {"XNOR": 43.3, "BWN": 56.8}  # per cent, README of allenai/XNOR-Net
 ROUNDING = 0.05  # of the published figures, which have one decimal
 # Of the pictures: a float convolution rounds its sum, so that a sign next to its threshold may take the other side.
 ALLOWED_DISAGREEMENT = 0.001

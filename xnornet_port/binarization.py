@@ -26,7 +26,7 @@ class Binarizer:
     binarizer.mean_centre_and_clamp()
     with binarizer.binary_weights():
         loss.backward()
-    binarizer.scale_gradients(per_element=True)
+    binarizer.scale_gradients(times_n=True)
     """
 
     def __init__(self, network: nn.Module):

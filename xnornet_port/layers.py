@@ -1,6 +1,6 @@
 """The layers XNOR-Net's networks are made of: the sign activation, and constructors that know their Torch7 names.
 
-The constructors leave parameters uninitialised; `initialization.initialize` fills them as Torch7 would.
+The constructors leave parameters uninitialised; the functions of `initialization` fill them as Torch7 would.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _SignStraightThrough(torch.autograd.Function):
 
 
 def sign_with_straight_through(x: torch.Tensor) -> torch.Tensor:
-    """sign(x), with sign(0) = 0; the gradient passes where |x| < 1 and is 0 elsewhere (XNOR-Net paper, section 3.2)."""
+    """sign(x), with sign(0) = 0; the gradient passes where |x| < 1 and is 0 elsewhere (XNOR-Net paper, section 3.1)."""
     signs: torch.Tensor = _SignStraightThrough.apply(x)  # type: ignore[no-untyped-call]
     return signs
 

@@ -36,7 +36,7 @@ class Xnor(Scheme):
     def scale_gradient(
         self, weight: torch.Tensor, gradient: torch.Tensor, filters: BinaryFilters, times_n: bool, factor: float
     ) -> None:
-        """From the paper's equation 12: per element, m = (alpha [|w| < 1] + 1/n) (1 - 1/I).
+        """From the gradient of the paper's section 3.1: per element, m = (alpha [|w| < 1] + 1/n) (1 - 1/I).
 
         n is the size of a filter and I its input channels (util.lua updateBinaryGradWeight).
         """
