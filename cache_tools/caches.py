@@ -4,8 +4,12 @@ main.py needs none of this: it makes missing caches, and finds the pictures belo
 """
 
 import argparse
+import filecmp
+import io
 import os
 import shutil
+import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -92,33 +96,41 @@ def _silence(line: str) -> None:
 
 def _check(arguments: argparse.Namespace, say: Say) -> int:
     if not is_tar_name(Path(arguments.cache)):
-        return _check_folder(arguments.cache, arguments.data, arguments.read, say, arguments.quiet)
+        return _check_folder(arguments.cache, arguments, say, print)
     with tempfile.TemporaryDirectory(prefix="cache_tools-") as folder:
-        for line in unpack_caches(Path(arguments.cache), Path(folder)):
-            say(line)
-        return _check_folder(folder, arguments.data, arguments.read, say, arguments.quiet)
+
+        def renamed(out: Say) -> Say:
+            return lambda line: out(line.replace(f"{folder}/", f"{arguments.cache}, "))
+
+        unpack_caches(Path(arguments.cache), Path(folder))
+        return _check_folder(folder, arguments, renamed(say), renamed(print))
 
 
-def _check_folder(cache: str, data: str | None, read: bool, say: Say, quiet: bool) -> int:
+def _check_folder(cache: str, arguments: argparse.Namespace, say: Say, tell: Say) -> int:
+    """`say` is for remarks, `tell` for what is wrong."""
     problems = 0
     classes = []
     for part, name in DATA_CACHES.items():
         file = os.path.join(cache, name)
         try:
             dataset = read_dataset(file)
-            if data is not None:
-                dataset = rebase(dataset, os.path.join(data, part), file)
+            if arguments.data is not None:
+                dataset = rebase(dataset, os.path.join(arguments.data, part), file)
         except XnorNetError as error:
-            print(error)
+            tell(str(error))
             problems += 1
             continue
         say(f"{file}: {len(dataset.classes)} classes, {len(dataset)} pictures in {dataset.folder}")
         classes.append(dataset.classes)
-        problems += _check_pictures(dataset, read, say, quiet)
+        problems += _check_pictures(dataset, arguments.read, say, arguments.quiet)
     if len(classes) == 2 and classes[0] != classes[1]:
-        print("the two data caches differ in their classes or the order of these: labels would be wrong")
+        tell("the two data caches differ in their classes or the order of these: labels would be wrong")
         problems += 1
-    problems += _check_statistics(os.path.join(cache, STATISTICS_CACHE), say)
+    try:
+        say(_statistics_line(os.path.join(cache, STATISTICS_CACHE)))
+    except XnorNetError as error:
+        tell(str(error))
+        problems += 1
     say("all is well" if problems == 0 else f"{problems} problem{'s' if problems > 1 else ''}")
     return 1 if problems else 0
 
@@ -152,15 +164,10 @@ def _picture_trouble(path: str, read: bool) -> str | None:
     return None
 
 
-def _check_statistics(file: str, say: Say) -> int:
-    try:
-        statistics = read_statistics(file)
-    except XnorNetError as error:
-        print(error)
-        return 1
+def _statistics_line(file: str) -> str:
+    statistics = read_statistics(file)
     mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (statistics.mean, statistics.std))
-    say(f"{file}: mean {mean}, std {std}")
-    return 0
+    return f"{file}: mean {mean}, std {std}"
 
 
 # ---- unpack ----
@@ -172,7 +179,7 @@ def _unpack(arguments: argparse.Namespace, say: Say) -> int:
     for name in DATA_CACHES.values():
         dataset = read_dataset(os.path.join(arguments.cache, name))
         say(f"{name}: {len(dataset.classes)} classes, {len(dataset)} pictures, made for {dataset.folder}")
-    _check_statistics(os.path.join(arguments.cache, STATISTICS_CACHE), say)
+    say(_statistics_line(os.path.join(arguments.cache, STATISTICS_CACHE)))
     say(f"check them against the pictures: python -m cache_tools caches check {arguments.cache} --data IMAGENET")
     return 0
 
@@ -180,35 +187,54 @@ def _unpack(arguments: argparse.Namespace, say: Say) -> int:
 def unpack_caches(path: Path, folder: Path) -> list[str]:
     """Write the three cache files of a tar into `folder`, whatever folder they lie in there; returns what was done.
 
-    Other files are left out and named. Raises XnorNetError, before anything is written, for a tar that lacks one of
-    them, has one twice, or holds anything hostile, and for a file that is there already and differs.
+    Other files are left out and named. Raises XnorNetError, and nothing is written, for a tar that lacks one of them,
+    has one twice, or holds anything hostile, for a cache that cannot be read, and for a file that is there already and
+    differs.
     """
-    wanted = {*DATA_CACHES.values(), STATISTICS_CACHE}
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished, open_tar(path) as tar:
-        found, others = set(), []
-        for name, member in regular_members(tar, path):
-            if name not in wanted:
-                others.append(member.name)
-                continue
-            stream = tar.extractfile(member)
-            if name in found or stream is None or member.size > LARGEST_CACHE:
-                raise XnorNetError(f"{path}: {name} is in it twice, or of {member.size} bytes; not a cache.tar")
-            found.add(name)
-            with open(os.path.join(unfinished, name), "wb") as file:
-                shutil.copyfileobj(stream, file)
-        if found != wanted:
-            raise XnorNetError(f"{path}: not a cache.tar, it lacks {', '.join(sorted(wanted - found))}")
-        for name in sorted(wanted):
-            _move_unless_other(Path(unfinished) / name, folder / name)
-    done = [f"{path}: {', '.join(sorted(wanted))} are in {folder}"]
+    with open_tar(path) as tar:
+        members, others = _cache_members(tar, path)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=folder) as unfinished:
+            for name, member in members.items():
+                with open(os.path.join(unfinished, name), "wb") as file:
+                    shutil.copyfileobj(tar.extractfile(member) or io.BytesIO(), file)
+                _require_readable(os.path.join(unfinished, name), f"{path}, {name}")
+            for name in members:
+                _require_absent_or_same(folder / name, Path(unfinished, name))
+            for name in members:
+                os.replace(os.path.join(unfinished, name), folder / name)
+    done = [f"{path}: {', '.join(sorted(members))} are in {folder}"]
     return done + ([f"left out: {', '.join(others)}"] if others else [])
 
 
-def _move_unless_other(source: Path, target: Path) -> None:
-    if target.exists() and target.read_bytes() != source.read_bytes():
+def _cache_members(tar: tarfile.TarFile, path: Path) -> tuple[dict[str, tarfile.TarInfo], list[str]]:
+    """The three caches by name, and the names of what else is in the tar."""
+    wanted = {*DATA_CACHES.values(), STATISTICS_CACHE}
+    members: dict[str, tarfile.TarInfo] = {}
+    others = []
+    for name, member in regular_members(tar, path):
+        if name not in wanted:
+            others.append(member.name)
+        elif name in members or member.size > LARGEST_CACHE:
+            raise XnorNetError(f"{path}: {name} is in it twice, or of {member.size} bytes; not a cache.tar")
+        else:
+            members[name] = member
+    if set(members) != wanted:
+        raise XnorNetError(f"{path}: not a cache.tar, it lacks {', '.join(sorted(wanted - set(members)))}")
+    return members, others
+
+
+def _require_readable(file: str, place: str) -> None:
+    """XnorNetError, which names `place` instead of the file, for a cache that is damaged."""
+    try:
+        read_statistics(file) if file.endswith(STATISTICS_CACHE) else read_dataset(file)
+    except XnorNetError as error:
+        raise XnorNetError(str(error).replace(file, place)) from error
+
+
+def _require_absent_or_same(target: Path, source: Path) -> None:
+    if target.exists() and not filecmp.cmp(target, source, shallow=False):
         raise XnorNetError(f"{target}: there already, and other than the one in the tar; name another folder")
-    os.replace(source, target)
 
 
 # ---- relocate ----
@@ -216,14 +242,16 @@ def _move_unless_other(source: Path, target: Path) -> None:
 
 def _relocate(arguments: argparse.Namespace, say: Say) -> int:
     output = arguments.output if arguments.output is not None else arguments.cache
-    os.makedirs(output, exist_ok=True)
-    for part, name in DATA_CACHES.items():
+    data = arguments.data.rstrip("/") or "/"
+    moved = {}
+    for part, name in DATA_CACHES.items():  # both before the first is written
         source = os.path.join(arguments.cache, name)
-        folder = os.path.join(arguments.data.rstrip("/") or "/", part)
-        moved = rebase(read_dataset(source), folder, source)
-        _rewrite(source, os.path.join(output, name), moved)
-        there = os.path.isfile(moved.path(1))
-        say(f"{os.path.join(output, name)}: {len(moved)} pictures in {folder}{'' if there else ' (not there yet)'}")
+        moved[name] = rebase(read_dataset(source), os.path.join(data, part), source)
+    os.makedirs(output, exist_ok=True)
+    for name, dataset in moved.items():
+        _rewrite(os.path.join(arguments.cache, name), os.path.join(output, name), dataset)
+        hint = "" if os.path.isfile(dataset.path(1)) else " (not there yet)"
+        say(f"{os.path.join(output, name)}: {len(dataset)} pictures in {dataset.folder}{hint}")
     statistics = os.path.join(arguments.cache, STATISTICS_CACHE)
     if os.path.isfile(statistics) and not os.path.samefile(arguments.cache, output):
         shutil.copyfile(statistics, os.path.join(output, STATISTICS_CACHE))
@@ -255,4 +283,7 @@ def _build(arguments: argparse.Namespace, say: Say) -> int:
         n_samples=arguments.samples,
     )
     names = (*DATA_CACHES.values(), STATISTICS_CACHE)
-    return 0 if all(os.path.isfile(os.path.join(arguments.cache, name)) for name in names) else 1
+    missing = [name for name in names if not os.path.isfile(os.path.join(arguments.cache, name))]
+    if missing:
+        print(f"{arguments.cache}: {', '.join(missing)} could not be written there", file=sys.stderr)
+    return 1 if missing else 0

@@ -10,6 +10,7 @@ import pytest
 
 import lua_compat
 from cache_tools import caches
+from cache_tools.__main__ import main
 from xnornet_port.dataset_cache import read_dataset
 from xnornet_port.errors import XnorNetError
 
@@ -111,9 +112,11 @@ def test_build(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "Loaded mean and std from cache." in capsys.readouterr().out
 
 
-def test_build_that_cannot_write(golden: Path, tmp_path: Path) -> None:
+def test_build_that_cannot_write(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
-    assert run("build", golden / "imagenet", tmp_path / "file", "--samples", 2) == 1
+    assert run("build", golden / "imagenet", tmp_path / "file", "--samples", 2, "--quiet") == 1
+    message = f"{tmp_path}/file: trainCache.t7, testCache.t7, meanstdCache.t7 could not be written there\n"
+    assert capsys.readouterr() == ("", message)
     with pytest.raises(XnorNetError, match="--samples is 0"):
         run("build", golden / "imagenet", tmp_path / "new", "--samples", 0)
 
@@ -147,8 +150,11 @@ def test_unpack_a_cache_tar(cache: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_check_a_cache_tar(golden: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("check", published(cache, tmp_path), "--data", golden / "imagenet") == 0
-    assert capsys.readouterr().out.endswith("all is well\n")
+    tar = published(cache, tmp_path)
+    assert run("check", tar, "--data", golden / "imagenet") == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{tar}, trainCache.t7: 5 classes, 50 pictures in {golden}/imagenet/train\n")
+    assert out.endswith("all is well\n")
     assert run("check", tmp_path / "cache.tar", "--data", golden / "imagenet", "--quiet") == 0
     assert capsys.readouterr().out == ""
 
@@ -158,7 +164,7 @@ def test_a_tar_that_leads_out_is_refused(name: str, cache: Path, tmp_path: Path)
     tar = published(cache, tmp_path, tarfile.TarInfo(name))
     with pytest.raises(XnorNetError, match="a path that leads out of its folder"):
         run("unpack", tar, tmp_path / "out")
-    assert os.listdir(tmp_path / "out") == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_tar_with_a_link_or_two_of_a_kind_is_refused(cache: Path, tmp_path: Path) -> None:
@@ -179,6 +185,33 @@ def test_a_tar_that_is_none_or_lacks_a_file(cache: Path, tmp_path: Path) -> None
         run("unpack", tar, tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_damaged_cache_is_not_unpacked(name: str, cache: Path, tmp_path: Path) -> None:
+    (cache / name).write_bytes((cache / name).read_bytes()[:50])
+    tar = published(cache, tmp_path)
+    for words in (["unpack", tar, tmp_path / "out"], ["check", tar]):
+        with pytest.raises(XnorNetError, match=rf"^{tar}, {name}\b") as caught:
+            run(*words)
+        assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_a_tar_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["caches", "unpack", str(tmp_path / "cache.tar"), str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == f"cache_tools caches: {tmp_path}/cache.tar: No such file or directory\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_relocate_leaves_all_as_it_was_where_one_cannot_be(golden: Path, cache: Path, tmp_path: Path) -> None:
+    (cache / "testCache.t7").write_text("text")
+    with pytest.raises(XnorNetError, match="testCache"):
+        run("relocate", cache, "/elsewhere")
+    assert (cache / "trainCache.t7").read_bytes() == (golden / "cache" / "trainCache.t7").read_bytes()
+    with pytest.raises(XnorNetError, match="testCache"):
+        run("relocate", cache, "/elsewhere", "--output", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_cache_that_is_there_is_not_overwritten(cache: Path, tmp_path: Path) -> None:
     tar = published(cache, tmp_path)
     (tmp_path / "out").mkdir()
@@ -186,3 +219,4 @@ def test_a_cache_that_is_there_is_not_overwritten(cache: Path, tmp_path: Path) -
     with pytest.raises(XnorNetError, match="there already, and other"):
         run("unpack", tar, tmp_path / "out")
     assert (tmp_path / "out" / "trainCache.t7").read_text() == "mine"
+    assert os.listdir(tmp_path / "out") == ["trainCache.t7"]  # and neither of the others is put beside it
