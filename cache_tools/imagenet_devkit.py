@@ -43,7 +43,7 @@ def read_devkit(path: Path) -> Labels:
     classes = _classes_by_number(files[META], path)
     class_of = {}
     for line, text in enumerate(files[GROUND_TRUTH].decode("ascii", errors="replace").split(), start=1):
-        if not text.isdigit() or int(text) not in classes:
+        if not text.isdigit() or int(text) not in classes or not classes[int(text)].is_leaf:
             raise XnorNetError(f"{path}: {GROUND_TRUTH}, line {line}: not a class number of {META}: {text!r}")
         class_of[PICTURE_NAME.format(line)] = classes[int(text)].name
     used = {entry.name: entry.words for entry in classes.values() if entry.is_leaf}

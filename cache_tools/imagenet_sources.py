@@ -13,13 +13,14 @@ import lzma
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from cache_tools.safe_tar import is_tar_name, open_tar, regular_members
+from cache_tools.safe_tar import damage_told, is_tar_name, open_tar, regular_members
 from xnornet_port.dataset import PICTURE_EXTENSIONS
 from xnornet_port.errors import XnorNetError
 
@@ -70,7 +71,7 @@ def train_jobs(source: Path) -> list[Job]:
 def validation_jobs(source: Path, class_of: Mapping[str, str]) -> list[Job]:
     """From ILSVRC2012_img_val.tar, a folder of its pictures, or a folder of class folders, which need no `class_of`.
 
-    Raises XnorNetError, before anything is written, for a picture whose class is not known.
+    Raises XnorNetError, before anything is written, for a picture whose class is not known, and two of one name.
     """
     if source.is_dir():
         folders = sorted(entry for entry in source.iterdir() if entry.is_dir())
@@ -89,6 +90,9 @@ def validation_jobs(source: Path, class_of: Mapping[str, str]) -> list[Job]:
             )
             for name, member in members
         ]
+    for target, count in Counter(picture.target for picture in pictures).items():
+        if count > 1:
+            raise XnorNetError(f"{source}: has {count} pictures for {target}; leave one")
     return [_job(pictures[start : start + SHARE]) for start in range(0, len(pictures), SHARE)]
 
 
@@ -153,9 +157,15 @@ def _tar_in_tar(source: Path, class_name: str, start: int, size: int) -> Generat
 def _pictures_of_tar(place: Path, stream: IO[bytes] | _Part, class_name: str) -> Generator[Picture, None, None]:
     with open_tar(place, stream) as tar:  # type: ignore[arg-type]
         for name, member in regular_members(tar, place):
-            content = tar.extractfile(member)
-            if is_picture(name) and content is not None:
-                yield Picture(Path("train", class_name, name), member.size, content.read)
+            if is_picture(name):
+                yield Picture(Path("train", class_name, name), member.size, partial(_read_member, place, tar, member))
+
+
+def _read_member(place: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """Read by whoever has the picture: a tar that breaks off in the middle of it is told there."""
+    with damage_told(place):
+        content = tar.extractfile(member)
+        return b"" if content is None else content.read()
 
 
 class _Part:

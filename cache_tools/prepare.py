@@ -166,7 +166,8 @@ def write_record(destination: Path, shrinker: Shrinker) -> None:
                 "--shrinker, or another DEST"
             )
     else:
-        path.write_text(json.dumps(record) + "\n", encoding="utf-8")
+        with replace_file(path) as file:
+            file.write(json.dumps(record).encode() + b"\n")
 
 
 def write_words(destination: Path, labels: Labels) -> None:
@@ -226,11 +227,14 @@ def work(plan: Plan, destination: Path, shrinker: Shrinker, tally: Tally, n_thre
     stop, lock = threading.Event(), threading.Lock()
 
     def do(job: Job) -> None:
+        seen: set[Path] = set()
         with closing(job.pictures()) as pictures:
             for picture in pictures:
                 if stop.is_set():
                     return
-                outcome = store(picture, destination, shrinker)
+                is_second = picture.target in seen
+                seen.add(picture.target)
+                outcome = second_of(picture) if is_second else store(picture, destination, shrinker)
                 with lock:
                     count(tally, picture, outcome)
                     done(picture.size)
@@ -266,6 +270,11 @@ def store(picture: Picture, destination: Path, shrinker: Shrinker) -> str | Imag
         why = problem.strerror or str(problem)
         raise XnorNetError(f"{target}: cannot be written ({why}); the same command goes on from here") from problem
     return "shrunk" if is_shrunk else "copied"
+
+
+def second_of(picture: Picture) -> ImageError:
+    """Two of one name, from folders within a class, cannot both be in DEST."""
+    return ImageError(f"{picture.target}: a second picture of that name; the first one is kept")
 
 
 def count(tally: Tally, picture: Picture, outcome: str | ImageError) -> None:

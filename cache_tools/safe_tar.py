@@ -14,7 +14,7 @@ from typing import IO
 
 from xnornet_port.errors import XnorNetError
 
-__all__ = ["is_tar_name", "open_tar", "regular_members"]
+__all__ = ["damage_told", "is_tar_name", "open_tar", "regular_members"]
 
 TAR_NAME = re.compile(r".*\.(tar|tar\.gz|tgz|tar\.bz2|tar\.xz)", re.IGNORECASE)
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
@@ -28,11 +28,18 @@ def is_tar_name(path: Path) -> bool:
 @contextmanager
 def open_tar(path: Path, stream: IO[bytes] | None = None) -> Iterator[tarfile.TarFile]:
     """A tar file, or one inside another where `stream` is given; damage found while it is read is told in one line."""
+    with damage_told(path), tarfile.open(path, fileobj=stream) as tar:
+        yield tar
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Inside, what tarfile raises for a tar that is cut off or none becomes an XnorNetError."""
     try:
-        with tarfile.open(path, fileobj=stream) as tar:
-            yield tar
+        yield
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise XnorNetError(f"{path}: not a whole tar file ({error}); download it again") from error
+        reason = str(error).split("\n")[0].rstrip(":")  # tarfile lists what each compression says
+        raise XnorNetError(f"{path}: not a whole tar file ({reason}); download it again") from error
 
 
 def regular_members(tar: tarfile.TarFile, path: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:

@@ -138,10 +138,7 @@ def shrink_with_pillow(data: bytes, kind: str, wanted: str, size: int) -> bytes:
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(data + END_OF_IMAGE if kind == "jpeg" else data)) as picture:
             target = shrunk_size(*picture.size, size)
-            plain = (
-                picture.convert("RGBA" if "transparency" in picture.info else "RGB") if picture.mode == "P" else None
-            )
-            smaller = (plain or picture).resize(target, Image.Resampling.LANCZOS)
+            smaller = without_palette(picture).resize(target, Image.Resampling.LANCZOS)
             output = io.BytesIO()
             if wanted == "png":
                 smaller.save(output, "PNG")

@@ -5,7 +5,9 @@ import gzip
 import io
 import json
 import tarfile
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -15,7 +17,9 @@ from PIL import Image
 from cache_tools import prepare
 from cache_tools.__main__ import main
 from cache_tools.imagenet_devkit import read_devkit, read_list
+from cache_tools.shrinking import find_imagemagick
 from lua_compat import image
+from lua_compat.atomic_file import replace_file
 from xnornet_port.dataset import scan_folder
 from xnornet_port.errors import XnorNetError
 
@@ -227,6 +231,94 @@ def test_a_truncated_tar_is_told(source: Path, tmp_path: Path, capsys: pytest.Ca
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("cut", [9_000, 12_000])  # in the third picture, and before its end
+def test_a_truncated_class_tar_is_told(
+    cut: int, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the whole tar and by itself; what was read before stays, and the same command goes on."""
+    files = {f"n01440764_{n}.JPEG": jpeg(500, 375, seed=n) for n in range(3)}
+    inner = tar_bytes(files)
+    (source / "ILSVRC2012_img_train.tar").write_bytes(tar_bytes({"n01440764.tar": inner[:-cut]}))
+    (tmp_path / "tars").mkdir()
+    (tmp_path / "tars" / "n01440764.tar").write_bytes(inner[:-cut])
+    for words in ([], ["--train", tmp_path / "tars"]):
+        assert go(source, tmp_path / "out", "--only", "train", *words) == 1
+        error = capsys.readouterr().err
+        assert "n01440764.tar: not a whole tar file (unexpected end of data); download it again\n" in error
+        assert error.count("\n") == 1
+        assert len(list(tmp_path.glob("out/train/*/*.JPEG"))) == 2
+    (tmp_path / "tars" / "n01440764.tar").write_bytes(inner)
+    assert go(source, tmp_path / "out", "--only", "train", "--train", tmp_path / "tars") == 3
+    assert "train: 3 pictures in 1 class (1 shrunk, 0 copied, 2 there before)" in capsys.readouterr().out
+
+
+def test_what_is_no_tar_is_told_in_one_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / "ILSVRC2012_img_val.tar").write_bytes(b"<html>404</html>")
+    assert go(source, tmp_path / "out", "--only", "val") == 1
+    error = capsys.readouterr().err
+    assert error.endswith("not a whole tar file (file could not be opened successfully); download it again\n")
+    assert error.count("\n") == 1
+
+
+def test_two_pictures_of_one_name_are_told(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From two folders of a class; one of them would be lost."""
+    two = {"a/x.JPEG": jpeg(100, 90, seed=1), "b/x.JPEG": jpeg(100, 90, seed=2), "x_2.JPEG": jpeg(100, 90, seed=3)}
+    (source / "ILSVRC2012_img_train.tar").write_bytes(tar_bytes({"n01440764.tar": tar_bytes(two)}))
+    assert go(source, tmp_path / "out", "--only", "train") == 3
+    captured = capsys.readouterr()
+    assert "train: 2 pictures in 1 class (0 shrunk, 2 copied, 0 there before)" in captured.out
+    assert "left out: train/n01440764/x.JPEG: a second picture of that name; the first one is kept" in captured.err
+    assert (tmp_path / "out" / "train" / "n01440764" / "x.JPEG").read_bytes() == two["a/x.JPEG"]
+    for name, data in two.items():
+        (tmp_path / "val" / "n01440764" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "val" / "n01440764" / name).write_bytes(data)
+    assert go(source, tmp_path / "out", "--only", "val", "--val", tmp_path / "val") == 1
+    assert f"{tmp_path}/val: has 2 pictures for val/n01440764/x.JPEG; leave one" in capsys.readouterr().err
+
+
+def with_exif(data: bytes, exif: bytes) -> bytes:
+    """A segment APP1 behind the first marker."""
+    return data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
+
+
+def orientation(value: int) -> bytes:
+    """A TIFF directory of one entry: tag 0x112, a short."""
+    entry = b"\x12\x01\x03\x00\x01\x00\x00\x00" + value.to_bytes(2, "little") + b"\x00\x00"
+    return b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00" + entry + b"\x00\x00\x00\x00"
+
+
+@pytest.mark.parametrize("shrinker", ["pillow", "imagemagick"])
+def test_more_oddities_of_imagenet(
+    shrinker: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """EXIF that says "turned" or is broken, a PNG called JPEG (n02105855_2933.JPEG), one of them not above 256."""
+    if shrinker == "imagemagick" and find_imagemagick() is None:
+        pytest.skip("ImageMagick is not installed")
+    upright = jpeg(500, 375)
+    files = {
+        "n02105855_1.JPEG": upright,
+        "n02105855_2.JPEG": with_exif(upright, orientation(6)),
+        "n02105855_3.JPEG": with_exif(upright, b"Exif\x00\x00II*\x00\xff\xff\xff\x7fbroken"),
+        "n02105855_4.JPEG": with_exif(upright, b"Exif\x00\x00"),
+        "n02105855_2933.JPEG": jpeg(500, 375, kind="PNG"),
+        "n02105855_5.JPEG": jpeg(200, 150, kind="PNG"),
+    }
+    (source / "ILSVRC2012_img_train.tar").write_bytes(tar_bytes({"n02105855.tar": tar_bytes(files)}))
+    assert go(source, tmp_path / "out", "--only", "train", "--shrinker", shrinker) == 3
+    assert "left out" not in capsys.readouterr().err
+    folder = tmp_path / "out" / "train" / "n02105855"
+    pictures = {name: image.load(folder / name) for name in files}
+    first = pictures.pop("n02105855_1.JPEG")
+    assert first.shape == (3, 256, 341)
+    assert (folder / "n02105855_5.JPEG").read_bytes() == files["n02105855_5.JPEG"]  # small: as it is, and readable
+    assert pictures.pop("n02105855_5.JPEG").shape == (3, 150, 200)
+    from_png = pictures.pop("n02105855_2933.JPEG")
+    assert (folder / "n02105855_2933.JPEG").read_bytes()[:3] == b"\xff\xd8\xff"
+    assert np.abs(from_png - first).mean() < 0.02  # of 1: encoded as a JPEG once less
+    for picture in pictures.values():  # as the decoder of 2016 had it, nothing is turned
+        assert np.array_equal(picture, first)
+
+
 def test_validation_without_classes_is_refused(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,7 +387,7 @@ def test_labels(source: Path, tmp_path: Path) -> None:
 def test_a_damaged_kit_is_told(damage: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     truth, meta = tmp_path / "data" / "ILSVRC2012_validation_ground_truth.txt", tmp_path / "data" / "meta.mat"
-    truth.write_text("1\n1002\n" if damage == "truth" else "1\n")
+    truth.write_text("1\n1001\n" if damage == "truth" else "1\n")
     if damage != "lacks":
         meta.write_bytes(b"x" * 400 if damage == "meta" else meta_mat())
     words = {"truth": "line 2: not a class number", "meta": "meta.mat is damaged", "lacks": "it lacks meta.mat"}
@@ -322,8 +414,10 @@ def test_a_compressed_tar_of_pictures_is_refused(
 def test_a_full_disk_ends_in_one_line(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(path: Path, sync: bool) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(path: Path, sync: bool = True) -> AbstractContextManager[BinaryIO]:
+        if path.suffix == ".JPEG":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace_file(path, sync)
 
     monkeypatch.setattr(prepare, "replace_file", full)
     assert go(source, tmp_path / "out") == 1
