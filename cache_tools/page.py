@@ -13,7 +13,7 @@ from importlib import resources
 
 from cache_tools.console import printable
 
-__all__ = ["definitions", "details", "figure", "legend", "page", "png_source", "section", "table", "text"]
+__all__ = ["POLICY", "definitions", "details", "figure", "legend", "page", "png_source", "section", "table", "text"]
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 

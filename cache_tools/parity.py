@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ EPILOG = """examples:
   python -m cache_tools parity --data digits --cache cache --model model_3.t7 --published none --json
   python -m cache_tools parity --data ImageNet --cache cache --model model.t7 --packed model.xnor.safetensors
 
-A run that was stopped (Ctrl-C) goes on where it was when it is started again.
+A run that was stopped (Ctrl-C) goes on where it was when it is started again: it is kept in a file until it has ended.
 exit codes: 0 every verdict is "agrees" or "not comparable", 1 one is "differs", or an error, told in one line,
 2 wrong usage, 130 stopped by Ctrl-C
 """
@@ -57,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--donkeys", type=int, default=2, metavar="N", help="processes that read pictures (default: 2)")
     parser.add_argument("--image-size", type=positive, default=256, help="shorter side after scaling (default: 256)")
     parser.add_argument("--crop-size", type=positive, default=224, help="side of the network's input (default: 224)")
-    parser.add_argument("--state", type=Path, metavar="FILE", help="where the run is kept (default: in --cache)")
+    parser.add_argument(
+        "--state", type=Path, metavar="FILE", help="where the run is kept (default: in --cache, until it has ended)"
+    )
     parser.add_argument("--restart", action="store_true", help="do not go on with a run that was stopped")
     parser.add_argument("--json", action="store_true", help="print JSON in place of text")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page that needs nothing else")
@@ -69,21 +72,31 @@ def run(arguments: argparse.Namespace) -> int:
     if len(arguments.models) > 1 and (arguments.packed or arguments.state):
         raise XnorNetError("--packed and --state go with one --model")
     check_data_folder(str(arguments.data), ["val"])
-    reports = [validated(path, arguments) for path in arguments.models]
+    if arguments.html and not arguments.html.parent.is_dir():
+        raise XnorNetError(f"{arguments.html}: the folder {arguments.html.parent} does not exist")
+    states: list[Path] = []
+    reports = [validated(path, arguments, states) for path in arguments.models]
     if arguments.json:
         print(json.dumps(reports, indent=2))
     if arguments.html:
         with replace_file(arguments.html) as file:
             file.write(page(reports).encode())
+    if arguments.state is None:  # only now: had the last model or the page failed, nothing need be tested again
+        for state in states:
+            state.unlink(missing_ok=True)
     return max(int(report["exit_code"]) for report in reports)
 
 
-def validated(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One model: test it, print what was found (unless JSON is asked for), and give it back."""
+def validated(path: Path, arguments: argparse.Namespace, states: list[Path]) -> dict[str, Any]:
+    """One model: test it, print what was found (unless JSON is asked for), and give it back.
+
+    The file of its state is added to `states`.
+    """
     subject = open_subject(path, arguments.packed, arguments.binary_weight)
     with opened(subject, arguments) as data:
         n_pictures = min(arguments.pictures or data.n_test, data.n_test)
-        progress = tested(path, subject, data, n_pictures, arguments)
+        progress, state = tested(path, subject, data, n_pictures, arguments)
+        states.append(state)
         findings = findings_of(subject, progress, data.n_test)
     published = PUBLISHED_TOP1.get(subject.kind) if arguments.published == "by kind" else arguments.published
     verdict = verdict_of(findings, published)
@@ -93,8 +106,10 @@ def validated(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return report
 
 
-def tested(path: Path, subject: Subject, data: DataSource, n_pictures: int, arguments: argparse.Namespace) -> Progress:
-    """All pictures, going on from the state of a run that was stopped."""
+def tested(
+    path: Path, subject: Subject, data: DataSource, n_pictures: int, arguments: argparse.Namespace
+) -> tuple[Progress, Path]:
+    """All pictures, going on from the state of a run that was stopped; and the file of that state."""
     names = ("data", "batch_size", "image_size", "crop_size", "dots", "binary_weight")
     settings = {name: getattr(arguments, name) for name in names} | {"n_pictures": n_pictures, "n_test": data.n_test}
     key = key_of([path, arguments.packed], settings)
@@ -106,9 +121,10 @@ def tested(path: Path, subject: Subject, data: DataSource, n_pictures: int, argu
     with progress_bar(path.name, n_pictures, arguments.quiet) as done:
         done(progress.n_done)
         if progress.n_done < n_pictures:
-            save = lambda: progress.write(file, key)  # noqa: E731
+            save = partial(progress.write, file, key)
+            save()  # where it cannot be written, better now than in a minute
             run_pictures(subject, data, arguments.batch_size, n_pictures, n_dots, progress, save, done)
-    return progress
+    return progress, file
 
 
 def opened(subject: Subject, arguments: argparse.Namespace) -> DataSource:

@@ -1,10 +1,12 @@
-"""The page of a parity run: plain HTML that needs no other file, for light and dark screens."""
+"""The page of a parity run: plain HTML that needs no other file and loads none, for light and dark screens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
+
+from cache_tools.page import POLICY
+from cache_tools.page import text as escape
 
 __all__ = ["page"]
 
@@ -34,6 +36,7 @@ def page(reports: list[dict[str, Any]]) -> str:
     body = "\n".join(section(report) for report in reports)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>Parity</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>Parity</h1>\n{body}\n</body>\n</html>\n"
     )

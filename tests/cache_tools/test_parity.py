@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import cache_tools.parity
 import cache_tools.parity_run
 import lua_compat
 import lua_compat.nn
@@ -86,6 +88,7 @@ def test_a_doctored_file_is_caught_and_named(parity: Parity, golden: Path, tmp_p
     page = (tmp_path / "p.html").read_text()
     assert '<p class="verdict differs">differs: layer 6.2, filter 7' in page
     assert "http" not in page.replace("http-equiv", "")
+    assert "default-src 'none'" in page
     layer.signs[6] ^= (1 << layer.in_channels) - 1
     layer.alpha[3] *= 2
     model.save(packed)
@@ -137,6 +140,35 @@ def test_a_stopped_run_goes_on(parity: Parity, golden: Path, monkeypatch: pytest
     first, rest = again.split("\n", 1)
     assert first.endswith("12 of 30 pictures were tested before")
     assert (code, rest) == (0, whole)
+
+
+def test_a_run_that_has_ended_leaves_nothing_behind(parity: Parity, golden: Path, tmp_path: Path) -> None:
+    """Its state stays while a later model or the page is to come, and where --state names its file."""
+    before = sorted(os.listdir(tmp_path / "cache"))
+    words = ("--model", golden / XNOR, "--pictures", 4)
+    assert parity(*words)[0] == 0
+    assert sorted(os.listdir(tmp_path / "cache")) == before
+    assert parity(*words, "--state", tmp_path / "kept")[0] == 0
+    assert (tmp_path / "kept").is_file()
+    assert parity(*words, "--model", tmp_path / "gone.t7")[0] == 1
+    assert len(list((tmp_path / "cache").glob("parity-tiny_xnor-*.safetensors"))) == 1
+    _, out, _ = parity(*words, "--model", golden / XNOR)
+    assert "4 of 4 pictures were tested before" in out
+    assert sorted(os.listdir(tmp_path / "cache")) == before
+
+
+def test_what_cannot_be_written_is_told_before_the_test(
+    parity: Parity, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("pictures were tested")
+
+    monkeypatch.setattr(cache_tools.parity, "run_pictures", never)
+    code, out, error = parity("--model", golden / XNOR, "--html", tmp_path / "no" / "page.html")
+    assert (code, out) == (1, "")
+    assert "the folder" in error
+    code, out, error = parity("--model", golden / XNOR, "--state", "/proc/state")
+    assert (code, out, error) == (1, "", "cache_tools parity: /proc/state: No such file or directory\n")
 
 
 def test_errors_are_one_line(parity: Parity, golden: Path, tmp_path: Path) -> None:
