@@ -34,6 +34,8 @@ class FloatConvolutions:
 
     def xnor_dot(self, x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry) -> Tensor:
         weights = PackedInput(packed.signs, packed.nonzero, packed.in_channels)
+        size = x.signs.shape[1:3] if isinstance(x, PackedInput) else x.shape[2:]
+        geometry.output_size((size[0], size[1]), packed.kernel_size)  # says where the kernel does not fit
         return float_dots(x, signs_as_floats(weights), geometry)
 
     def xnor_sign(

@@ -28,9 +28,8 @@ from xnornet_port.kernels import (
     PackedWeights,
     Pooling,
     Thresholds,
-    xnor_conv2d,
-    xnor_sign,
 )
+from xnornet_port.kernels.operations import convolve, convolve_to_signs
 from xnornet_port.kernels.packing import n_words
 
 __all__ = ["BinaryWeightConvolution", "XnorConvolution", "binary_layers"]
@@ -109,7 +108,7 @@ class XnorConvolution(nn.Module):
 
     def _prepared(self) -> tuple[PackedWeights, Thresholds | None]:
         """The same two objects until a buffer changes, for backends keep with them what they make of them."""
-        state = tuple([(b.data_ptr(), b._version) for b in self._buffers.values() if b is not None])
+        state = [(b.data_ptr(), b._version) for b in self._buffers.values() if b is not None]
         if self._current is None or self._current[0] != state:
             thresholds = None
             if self.positive_from is not None and self.negative_to is not None and self.descending is not None:
@@ -119,14 +118,13 @@ class XnorConvolution(nn.Module):
         return self._current[1:]
 
     def forward(self, x: torch.Tensor | PackedInput) -> torch.Tensor | PackedInput:
-        if self.alpha.dtype != torch.float32:
-            raise XnorNetError(f"{self.place}: packed layers compute in float32, not {self.alpha.dtype}")
-        (packed, thresholds), geometry = self._prepared(), self.geometry
-        sizes = (geometry.stride, geometry.padding, geometry.dilation)
+        packed, thresholds = self._prepared()
+        if packed.alpha.dtype != torch.float32:
+            raise XnorNetError(f"{self.place}: packed layers compute in float32, not {packed.alpha.dtype}")
         if thresholds is None:
             factor = self._input_scale(x) if self.input_scaled else None
-            return xnor_conv2d(x, packed, *sizes, backend=self.backend, factor=factor)
-        return xnor_sign(x, packed, thresholds, *sizes, pooling=self.pooling, backend=self.backend)
+            return convolve(x, packed, self.geometry, self.backend, factor)
+        return convolve_to_signs(x, packed, thresholds, self.geometry, self.pooling, self.backend)
 
     def _input_scale(self, x: torch.Tensor | PackedInput) -> torch.Tensor:
         if isinstance(x, PackedInput):

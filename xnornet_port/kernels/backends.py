@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+from types import ModuleType
 from typing import Protocol
 
 from torch import Tensor
@@ -23,7 +25,8 @@ BACKENDS = {
 class Backend(Protocol):
     """Four functions; arguments come checked from `operations`. A module is one, and so may an object be.
 
-    `x` is contiguous float32 (N, C, H, W), or packed; C and the sizes fit the weights and the geometry.
+    `x` is contiguous float32 (N, C, H, W), or packed; C is that of the weights. Whether their kernel fits into the
+    picture, `Geometry.output_size` tells the backend, which keeps the answer if it likes.
     """
 
     def pack_input(self, x: Tensor) -> PackedInput:
@@ -53,6 +56,11 @@ def load_backend(backend: str | Backend) -> Backend:
     if backend not in BACKENDS:
         raise XnorNetError(f"backend {backend!r} is not known; there are {', '.join(sorted(BACKENDS))}")
     try:
-        return importlib.import_module(BACKENDS[backend])  # a module with the four functions
+        return _imported(BACKENDS[backend])  # a module with the four functions
     except ModuleNotFoundError as error:
         raise XnorNetError(f"backend {backend!r} cannot be used here: {error}") from error
+
+
+@functools.cache
+def _imported(name: str) -> ModuleType:
+    return importlib.import_module(name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from ctypes import byref
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 from xnornet_port.errors import XnorNetError
 from xnornet_port.kernels import cpu_numpy
 from xnornet_port.kernels.backends import Backend
-from xnornet_port.kernels.cpu_layout import PreparedLayer, prepare_layer, prepare_thresholds
+from xnornet_port.kernels.cpu_layout import PreparedLayer, pooling_windows, prepare_layer, prepare_thresholds
 from xnornet_port.kernels.geometry import Geometry, Pooling
 from xnornet_port.kernels.native_library import (
     RESULT_DOTS,
@@ -40,6 +39,7 @@ NO_LIBRARY = (
 )
 # Below so many products of bits starting a second thread costs more than it saves.
 _WORTH_A_THREAD = 1 << 22
+_CPU = torch.device("cpu")  # whatever torch.set_default_device says
 _KEPT_SIZES = 32  # picture sizes for which a layer's tables are kept
 
 
@@ -102,7 +102,7 @@ class CpuBackend:
     def pack_input(self, x: Tensor) -> PackedInput:
         library, path = self._library()
         batch, channels, height, width = _on_cpu(x).shape
-        signs = torch.zeros((batch, height, width, n_words(channels)), dtype=torch.int64)
+        signs = torch.zeros(batch, height, width, n_words(channels), dtype=torch.int64, device=_CPU)
         arguments = (path, x.data_ptr(), batch, channels, height * width, signs.data_ptr())
         if library.functions.xnor_pack(*arguments, None) != STATUS_ZEROS:
             return PackedInput(signs, None, channels)
@@ -111,10 +111,10 @@ class CpuBackend:
         return PackedInput(signs, nonzero, channels)
 
     def xnor_conv2d(self, x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry) -> Tensor:
-        return self._run(x, packed, geometry, RESULT_SCALED, torch.float32)
+        return self._numbers(x, packed, geometry, RESULT_SCALED, torch.float32)
 
     def xnor_dot(self, x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry) -> Tensor:
-        return self._run(x, packed, geometry, RESULT_DOTS, torch.int32)
+        return self._numbers(x, packed, geometry, RESULT_DOTS, torch.int32)
 
     def xnor_sign(
         self,
@@ -125,56 +125,52 @@ class CpuBackend:
         pooling: Pooling | None,
     ) -> PackedInput:
         layer, call = self._prepare(x, packed, geometry)
-        height, width = layer.output_size
+        filters, height, width = layer.output_shape
         if pooling is not None:
-            height, width = _fill_pooling(call, pooling, layer.output_size)
-        shape = (call.batch, height, width, n_words(packed.out_channels))
-        allocate = torch.zeros if packed.out_channels % 64 else torch.empty
-        signs, nonzero = allocate(shape, dtype=torch.int64), allocate(shape, dtype=torch.int64)
+            call.pooling = windows = pooling_windows(pooling, (height, width))
+            height, width = windows.out_height, windows.out_width
+        signs = torch.empty(call.batch, height, width, n_words(filters), dtype=torch.int64, device=_CPU)
+        nonzero = torch.empty_like(signs)
+        if filters % 64:
+            signs.zero_()
+            nonzero.zero_()
         levels = prepare_thresholds(packed, thresholds, layer.panel)
-        call.flip, call.positive_from, call.negative_to = (level.ctypes.data for level in levels)
+        call.flip, call.positive_from, call.negative_to = levels.flip, levels.positive_from, levels.negative_to
         call.result, call.out_signs, call.out_nonzero = RESULT_SIGNS, signs.data_ptr(), nonzero.data_ptr()
-        has_zeros = self._call(layer, call) == STATUS_ZEROS
-        return PackedInput(signs, nonzero if has_zeros else None, packed.out_channels)
+        has_zeros = _run(layer, call) == STATUS_ZEROS
+        return PackedInput(signs, nonzero if has_zeros else None, filters)
 
-    def _run(
+    def _numbers(
         self, x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry, result: int, dtype: torch.dtype
     ) -> Tensor:
         layer, call = self._prepare(x, packed, geometry)
-        out = torch.empty((call.batch, packed.out_channels, *layer.output_size), dtype=dtype)
+        out = torch.empty(call.batch, *layer.output_shape, dtype=dtype, device=_CPU)
         call.result, call.out = result, out.data_ptr()
-        self._call(layer, call)
+        _run(layer, call)
         return out
 
     def _prepare(
         self, x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry
     ) -> tuple[PreparedLayer, Call]:
-        library, path = self._library()
+        """The layer for pictures of this size, and a call of it that lacks its result."""
+        call = Call()
         if isinstance(x, PackedInput):
-            batch, height, width = x.signs.shape[:3]
+            batch, height, width, _ = x.signs.shape
+            call.signs = _on_cpu(x.signs).data_ptr()
+            call.nonzero = None if x.nonzero is None else _on_cpu(x.nonzero).data_ptr()
         else:
             batch, _, height, width = x.shape
+            call.x = _on_cpu(x).data_ptr()
         key = ("cpu", self.instructions, height, width, geometry)
         layer: PreparedLayer | None = packed.prepared.get(key)
         if layer is None:
             if len(packed.prepared) > _KEPT_SIZES:
                 packed.prepared.clear()
-            layer = packed.prepared[key] = prepare_layer(library, path, packed, geometry, (height, width))
-        threads = torch.get_num_threads() if batch * layer.work >= _WORTH_A_THREAD else 1
-        call = Call(batch=batch, threads=threads, parallel=library.parallel_here() if threads > 1 else None)
-        if isinstance(x, PackedInput):
-            call.signs = _on_cpu(x.signs).data_ptr()
-            call.nonzero = None if x.nonzero is None else _on_cpu(x.nonzero).data_ptr()
-        else:
-            call.x = _on_cpu(x).data_ptr()
+            layer = packed.prepared[key] = prepare_layer(*self._library(), packed, geometry, (height, width))
+        call.batch, call.threads = batch, 1
+        if batch * layer.work >= _WORTH_A_THREAD and (threads := torch.get_num_threads()) > 1:
+            call.threads, call.parallel = threads, self._library()[0].parallel_here()
         return layer, call
-
-    def _call(self, layer: PreparedLayer, call: Call) -> int:
-        library, path = self._library()
-        status: int = library.functions.xnor_run(path, byref(layer.structure), byref(call))
-        if status == STATUS_NO_MEMORY:
-            raise MemoryError("no memory for an XNOR convolution's packed input")
-        return status
 
     def _library(self) -> tuple[NativeLibrary, int]:
         library = load_library()
@@ -183,20 +179,14 @@ class CpuBackend:
         return library, library.paths[self.instructions]
 
 
+def _run(layer: PreparedLayer, call: Call) -> int:
+    status = layer.run(call)
+    if status == STATUS_NO_MEMORY:
+        raise MemoryError("no memory for an XNOR convolution's packed input")
+    return status
+
+
 def _on_cpu(tensor: Tensor) -> Tensor:
-    if tensor.device.type != "cpu" or not tensor.is_contiguous():
+    if not tensor.is_cpu or not tensor.is_contiguous():
         raise XnorNetError(f"the cpu backend needs contiguous tensors of the CPU, not of {tensor.device}")
     return tensor
-
-
-def _fill_pooling(call: Call, pooling: Pooling, input_size: tuple[int, int]) -> tuple[int, int]:
-    size = pooling.output_size(input_size)
-    for name, pair in (
-        ("kernel", pooling.kernel),
-        ("stride", pooling.stride),
-        ("padding", pooling.padding),
-    ):
-        setattr(call, f"pool_{name}_y", pair[0])
-        setattr(call, f"pool_{name}_x", pair[1])
-    call.pool_out_height, call.pool_out_width = size
-    return size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from ctypes import byref
 from dataclasses import dataclass
 from typing import Any
@@ -11,24 +13,35 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xnornet_port.kernels.geometry import Geometry, Pair
-from xnornet_port.kernels.native_library import Layer, NativeLibrary
+from xnornet_port.kernels.geometry import Geometry, Pair, Pooling
+from xnornet_port.kernels.native_library import Call, Layer, NativeLibrary, Windows
 from xnornet_port.kernels.packing import PackedWeights, Thresholds, pack_bits
 
-__all__ = ["PreparedLayer", "prepare_layer", "prepare_thresholds"]
+__all__ = ["PreparedLayer", "PreparedThresholds", "pooling_windows", "prepare_layer", "prepare_thresholds"]
 
 Integers = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class PreparedLayer:
-    """A filled struct xnor_layer, and the arrays it points to."""
+    """A filled struct xnor_layer in a function of the library, and the arrays it points to."""
 
-    structure: Layer
+    run: Callable[[Call], int]  # xnor_run of this layer
     arrays: tuple[NDArray[Any] | None, ...]
-    output_size: Pair
+    output_shape: tuple[int, int, int]  # of a picture
     panel: int  # filters side by side
     work: int  # products of bits per picture
+
+
+@dataclass(frozen=True)
+class PreparedThresholds:
+    """What struct xnor_call points to: arrays of whole panels, and where they lie."""
+
+    thresholds: Thresholds
+    arrays: tuple[Integers, Integers, Integers]
+    flip: int
+    positive_from: int
+    negative_to: int
 
 
 def prepare_layer(
@@ -58,23 +71,31 @@ def prepare_layer(
     filter_size = packed.in_channels * packed.kernel_size[0] * packed.kernel_size[1]
     work = filter_size * packed.out_channels * output_size[0] * output_size[1]
     arrays = (weights, alpha, bias, pixel_class, base, second_panel)
-    return PreparedLayer(layer, arrays, output_size, panel, work)
+    run = functools.partial(library.functions.xnor_run, path, layer)
+    return PreparedLayer(run, arrays, (packed.out_channels, *output_size), panel, work)
 
 
-def prepare_thresholds(packed: PackedWeights, thresholds: Thresholds, panel: int) -> tuple[Integers, ...]:
+def prepare_thresholds(packed: PackedWeights, thresholds: Thresholds, panel: int) -> PreparedThresholds:
     """flip, positive_from and negative_to of struct xnor_call; kept, for a layer has the same ones every time."""
     key = ("cpu thresholds", panel)
-    kept = packed.prepared.get(key)
-    if kept is None or kept[0] is not thresholds:
+    kept: PreparedThresholds | None = packed.prepared.get(key)
+    if kept is None or kept.thresholds is not thresholds:
         flip = -thresholds.descending.cpu().numpy().astype(np.int32)
         largest = np.iinfo(np.int32).max  # no dot product comes near; its negative exists, that of the least does not
-        levels = [
+        positive_from, negative_to = (
             (np.clip(level.cpu().numpy().astype(np.int32), -largest, largest) ^ flip) - flip
             for level in (thresholds.positive_from, thresholds.negative_to)
-        ]
-        kept = packed.prepared[key] = (thresholds, *(_padded(array, panel) for array in (flip, *levels)))
-    arrays: tuple[Integers, ...] = kept[1:]
-    return arrays
+        )
+        arrays = (_padded(flip, panel), _padded(positive_from, panel), _padded(negative_to, panel))
+        kept = PreparedThresholds(thresholds, arrays, *(array.ctypes.data for array in arrays))
+        packed.prepared[key] = kept
+    return kept
+
+
+@functools.lru_cache
+def pooling_windows(pooling: Pooling, input_size: Pair) -> Windows:
+    """struct xnor_pooling. XnorNetError where it does not fit."""
+    return Windows(*pooling.kernel, *pooling.stride, *pooling.padding, *pooling.output_size(input_size))
 
 
 def _weights(

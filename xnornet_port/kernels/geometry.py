@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from xnornet_port.errors import XnorNetError
 
@@ -13,7 +15,7 @@ Pair = tuple[int, int]  # (vertical, horizontal), as torch.nn has them
 
 def as_pair(value: int | Pair, name: str, at_least: int) -> Pair:
     """`value` twice, or the two of it; XnorNetError where one is not a whole number of at least `at_least`."""
-    if type(value) is int and value >= at_least:  # the rule, and quick: it is part of every call
+    if type(value) is int and value >= at_least:  # the rule, and quick: it is part of many calls
         return value, value
     pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < at_least for n in pair):
@@ -21,9 +23,8 @@ def as_pair(value: int | Pair, name: str, at_least: int) -> Pair:
     return pair
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """Stride, zero padding and dilation of a convolution, each (vertical, horizontal)."""
+class Geometry(NamedTuple):
+    """Stride, zero padding and dilation of a convolution, each (vertical, horizontal). Quick as a part of keys."""
 
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
@@ -31,6 +32,9 @@ class Geometry:
 
     @classmethod
     def of(cls, stride: int | Pair, padding: int | Pair, dilation: int | Pair) -> Geometry:
+        """Each twice where it is one number; XnorNetError where one is not as `as_pair` has it."""
+        if type(stride) is type(padding) is type(dilation) is int:  # no True or 1.0, which are 1 to a cache
+            return _of_numbers(stride, padding, dilation)
         return cls(as_pair(stride, "stride", 1), as_pair(padding, "padding", 0), as_pair(dilation, "dilation", 1))
 
     def output_size(self, input_size: Pair, kernel: Pair) -> Pair:
@@ -48,6 +52,12 @@ class Geometry:
         return (size + 2 * self.padding[axis] - reach) // self.stride[axis] + 1
 
 
+@functools.lru_cache
+def _of_numbers(stride: int, padding: int, dilation: int) -> Geometry:
+    """Kept, for it is part of every call."""
+    return Geometry(as_pair(stride, "stride", 1), as_pair(padding, "padding", 0), as_pair(dilation, "dilation", 1))
+
+
 @dataclass(frozen=True)
 class Pooling:
     """Max pooling of integers, as torch.nn.MaxPool2d: padding never wins; ceil_mode as there."""
@@ -58,9 +68,8 @@ class Pooling:
     ceil_mode: bool = False
 
     def __post_init__(self) -> None:
-        as_pair(self.kernel, "the pooling's kernel", 1)
-        as_pair(self.stride, "the pooling's stride", 1)
-        as_pair(self.padding, "the pooling's padding", 0)
+        for name, at_least in (("kernel", 1), ("stride", 1), ("padding", 0)):
+            object.__setattr__(self, name, as_pair(getattr(self, name), f"the pooling's {name}", at_least))
         if any(2 * padding > length for padding, length in zip(self.padding, self.kernel, strict=True)):
             raise XnorNetError(f"pooling pads by {self.padding}, more than half its kernel {self.kernel}")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["Call", "Layer", "NativeLibrary", "load_library"]
+__all__ = ["Call", "Layer", "NativeLibrary", "Windows", "load_library"]
 
 RESULT_SCALED, RESULT_DOTS, RESULT_SIGNS = 0, 1, 2  # enum xnor_result
 STATUS_ZEROS, STATUS_NO_MEMORY = 1, -1
@@ -33,16 +33,24 @@ class Layer(ctypes.Structure):
     )
 
 
+class Windows(ctypes.Structure):
+    """struct xnor_pooling."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("kernel_y", "kernel_x", "stride_y", "stride_x")),
+        *((name, c_int64) for name in ("padding_y", "padding_x", "out_height", "out_width")),
+    )
+
+
 class Call(ctypes.Structure):
-    """struct xnor_call, its pooling's fields in line."""
+    """struct xnor_call."""
 
     _fields_ = (
         ("batch", c_int64),
         *((name, c_void_p) for name in ("x", "signs", "nonzero")),
         ("result", c_int64),
         *((name, c_void_p) for name in ("out", "out_signs", "out_nonzero", "flip", "positive_from", "negative_to")),
-        *((f"pool_{name}", c_int64) for name in ("kernel_y", "kernel_x", "stride_y", "stride_x")),
-        *((f"pool_{name}", c_int64) for name in ("padding_y", "padding_x", "out_height", "out_width")),
+        ("pooling", Windows),
         ("threads", c_int64),
         ("parallel", c_void_p),
     )

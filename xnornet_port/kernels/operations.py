@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from xnornet_port.kernels.backends import Backend, load_backend
 from xnornet_port.kernels.geometry import Geometry, Pair, Pooling
 from xnornet_port.kernels.packing import PackedInput, PackedWeights, Thresholds, n_words
 
-__all__ = ["pack_input", "xnor_conv2d", "xnor_dot", "xnor_sign"]
+__all__ = ["convolve", "convolve_to_signs", "pack_input", "xnor_conv2d", "xnor_dot", "xnor_sign"]
 
 
 def pack_input(x: Tensor, backend: str | Backend = "cpu") -> PackedInput:
@@ -36,15 +35,7 @@ def xnor_conv2d(
     exact integer dot product. sign(0) = 0, and zero padding adds 0. `factor`, float32 (N, 1, H', W'), is multiplied in
     before the bias is added: alpha * dot, times it, plus bias, each rounded. XnorNetError where the shapes do not fit.
     """
-    geometry = Geometry.of(stride, padding, dilation)
-    chosen = load_backend(backend)
-    if factor is None:
-        return chosen.xnor_conv2d(_fitting(x, packed, geometry), packed, geometry)
-    scaled = chosen.xnor_conv2d(_fitting(x, packed, geometry), _without_bias(packed), geometry)
-    if factor.shape != (scaled.shape[0], 1, *scaled.shape[2:]) or factor.dtype != torch.float32:
-        raise XnorNetError(f"the factor of {tuple(scaled.shape)} has shape {tuple(factor.shape)} ({factor.dtype})")
-    scaled *= factor
-    return scaled if packed.bias is None else scaled.add_(packed.bias.view(1, -1, 1, 1))
+    return convolve(x, packed, Geometry.of(stride, padding, dilation), backend, factor)
 
 
 def xnor_dot(
@@ -57,7 +48,7 @@ def xnor_dot(
 ) -> Tensor:
     """Convolution of sign(x) with sign(W): int32 (N, O, H', W'). As `xnor_conv2d` otherwise."""
     geometry = Geometry.of(stride, padding, dilation)
-    return load_backend(backend).xnor_dot(_fitting(x, packed, geometry), packed, geometry)
+    return load_backend(backend).xnor_dot(_fitting(x, packed), packed, geometry)
 
 
 def xnor_sign(
@@ -71,44 +62,79 @@ def xnor_sign(
     backend: str | Backend = "cpu",
 ) -> PackedInput:
     """`xnor_dot`, max pooling of the integers, each one's sign by its channel's thresholds: the next layer's input."""
-    geometry = Geometry.of(stride, padding, dilation)
-    for name in ("positive_from", "negative_to", "descending"):
-        if getattr(thresholds, name).shape != (packed.out_channels,):
-            shape = tuple(getattr(thresholds, name).shape)
-            raise XnorNetError(f"{packed.out_channels} filters need as many thresholds, {name} has {shape}")
-    return load_backend(backend).xnor_sign(_fitting(x, packed, geometry), packed, thresholds, geometry, pooling)
+    return convolve_to_signs(x, packed, thresholds, Geometry.of(stride, padding, dilation), pooling, backend)
 
 
-def _without_bias(packed: PackedWeights) -> PackedWeights:
-    """The same weights without their bias, made once."""
+def convolve(
+    x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry, backend: str | Backend, factor: Tensor | None
+) -> Tensor:
+    """`xnor_conv2d` of a geometry."""
+    chosen = load_backend(backend)
+    if factor is None:
+        return chosen.xnor_conv2d(_fitting(x, packed), packed, geometry)
+    unbiased, bias = _without_bias(packed)
+    scaled = chosen.xnor_conv2d(_fitting(x, packed), unbiased, geometry)
+    batch, _, height, width = scaled.shape
+    if factor.shape != (batch, 1, height, width) or factor.dtype != torch.float32:
+        raise XnorNetError(f"the factor of {tuple(scaled.shape)} has shape {tuple(factor.shape)} ({factor.dtype})")
+    scaled *= factor
+    return scaled if bias is None else scaled.add_(bias)
+
+
+def convolve_to_signs(
+    x: Tensor | PackedInput,
+    packed: PackedWeights,
+    thresholds: Thresholds,
+    geometry: Geometry,
+    pooling: Pooling | None,
+    backend: str | Backend,
+) -> PackedInput:
+    """`xnor_sign` of a geometry."""
+    if packed.prepared.get("checked thresholds") is not thresholds:
+        _check_thresholds(packed, thresholds)
+    return load_backend(backend).xnor_sign(_fitting(x, packed), packed, thresholds, geometry, pooling)
+
+
+def _without_bias(packed: PackedWeights) -> tuple[PackedWeights, Tensor | None]:
+    """The same weights without their bias, made once, and the bias as it is added to a result."""
     if packed.bias is None:
-        return packed
-    kept: dict[Any, Any] = packed.prepared
-    if "without bias" not in kept:
-        kept["without bias"] = replace(packed, bias=None, prepared={})
-    unbiased: PackedWeights = kept["without bias"]
-    return unbiased
+        return packed, None
+    kept: tuple[PackedWeights, Tensor] | None = packed.prepared.get("without bias")
+    if kept is None:
+        kept = replace(packed, bias=None, prepared={}), packed.bias.view(1, -1, 1, 1)
+        packed.prepared["without bias"] = kept
+    return kept
+
+
+def _check_thresholds(packed: PackedWeights, thresholds: Thresholds) -> None:
+    """Once, as long as a layer has the same ones."""
+    for name in ("positive_from", "negative_to", "descending"):
+        shape = tuple(getattr(thresholds, name).shape)
+        if shape != (packed.out_channels,):
+            raise XnorNetError(f"{packed.out_channels} filters need as many thresholds, {name} has {shape}")
+    packed.prepared["checked thresholds"] = thresholds
 
 
 def _checked(x: Tensor) -> Tensor:
     """x as contiguous float32 with the same signs."""
-    if x.ndim != 4 or 0 in x.shape:
+    if x.ndim != 4 or x.numel() == 0:
         raise XnorNetError(f"the input must be (N, C, H, W) with nothing empty, not {tuple(x.shape)}")
     if x.dtype != torch.float32:  # a tiny double would round to 0
         x = x.sign().to(torch.float32)
-    return x.detach().contiguous()
+    if x.requires_grad:
+        x = x.detach()
+    return x.contiguous()
 
 
-def _fitting(x: Tensor | PackedInput, packed: PackedWeights, geometry: Geometry) -> Tensor | PackedInput:
+def _fitting(x: Tensor | PackedInput, packed: PackedWeights) -> Tensor | PackedInput:
     """x, checked against the weights."""
     if isinstance(x, PackedInput):
-        if x.signs.ndim != 4 or x.signs.shape[3] != n_words(x.channels) or 0 in x.signs.shape:
-            raise XnorNetError(f"packed bits of {x.channels} channels cannot have shape {tuple(x.signs.shape)}")
-        channels, height, width = x.channels, x.signs.shape[1], x.signs.shape[2]
+        signs, channels = x.signs, x.channels
+        if signs.ndim != 4 or signs.size(3) != n_words(channels) or signs.numel() == 0:
+            raise XnorNetError(f"packed bits of {channels} channels cannot have shape {tuple(signs.shape)}")
     else:
         x = _checked(x)
-        channels, height, width = x.shape[1], x.shape[2], x.shape[3]
+        channels = x.size(1)
     if channels != packed.in_channels:
         raise XnorNetError(f"the input has {channels} channels, the filters {packed.in_channels}")
-    geometry.output_size((height, width), packed.kernel_size)
     return x

@@ -6,6 +6,7 @@ of the same shape, `nonzero`, has bit 1 where the value is not 0; as a rule ther
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,13 +43,16 @@ class PackedWeights:
     in_channels: int
     prepared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
-    @property
+    @functools.cached_property
     def out_channels(self) -> int:
         return int(self.signs.shape[0])
 
-    @property
+    @functools.cached_property
     def kernel_size(self) -> tuple[int, int]:
         return int(self.signs.shape[1]), int(self.signs.shape[2])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "prepared": {}}  # it holds addresses of this process, and is not copied
 
 
 @dataclass(frozen=True)

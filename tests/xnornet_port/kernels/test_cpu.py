@@ -22,7 +22,7 @@ from xnornet_port.kernels import (
     xnor_sign,
 )
 from xnornet_port.kernels.cpu import CpuBackend, available_paths
-from xnornet_port.kernels.native_library import Call, Layer, load_library
+from xnornet_port.kernels.native_library import Call, Layer, Windows, load_library
 
 needs_library = pytest.mark.skipif(not available_paths(), reason="the C library was not built (no compiler)")
 
@@ -129,7 +129,8 @@ def test_a_forked_worker_does_not_hang() -> None:
 def test_structures_have_the_sizes_of_c() -> None:
     """All fields are 8 bytes, in C too, so that their number is the size."""
     assert ctypes.sizeof(Layer) == 8 * len(Layer._fields_) == 8 * 21
-    assert ctypes.sizeof(Call) == 8 * len(Call._fields_) == 8 * 21
+    assert ctypes.sizeof(Windows) == 8 * len(Windows._fields_) == 8 * 8
+    assert ctypes.sizeof(Call) == 8 * (len(Call._fields_) - 1) + ctypes.sizeof(Windows) == 8 * 21
 
 
 @needs_library
@@ -138,6 +139,27 @@ def test_new_thresholds_are_not_mistaken_for_old_ones() -> None:
     for positive_from, bit in ((1, 0), (2, 1), (1, 0)):
         levels = (torch.tensor([n], dtype=torch.int32) for n in (positive_from, positive_from - 1))
         assert xnor_sign(x, packed, Thresholds(*levels, torch.tensor([False]))).signs.item() == bit
+
+
+@needs_library
+def test_threads_are_those_of_the_moment() -> None:
+    packed, x, before = pack_weights(signs(130, 64, 3, 3)), signs(4, 64, 20, 20), torch.get_num_threads()
+    expected = xnor_conv2d(x, packed, padding=1, backend=cpu_numpy)
+    for threads in (1, 3, 1, 2):
+        torch.set_num_threads(threads)
+        found = xnor_conv2d(x, packed, padding=1)
+        torch.set_num_threads(before)
+        assert torch.equal(found, expected)
+
+
+@needs_library
+def test_results_lie_on_the_cpu_whatever_the_default_device() -> None:
+    packed, x = pack_weights(torch.ones(1, 1, 1, 1)), torch.ones(1, 1, 1, 1)
+    levels = Thresholds(torch.ones(1, dtype=torch.int32), torch.zeros(1, dtype=torch.int32), torch.tensor([False]))
+    with torch.device("meta"):
+        assert xnor_conv2d(x, packed).item() == 1
+        assert pack_input(x).signs.item() == 0
+        assert xnor_sign(x, packed, levels).signs.item() == 0
 
 
 @needs_library

@@ -245,18 +245,28 @@ def test_sign_is_exact(
 def test_mistakes_are_said(backend: Backend) -> None:
     packed = pack_weights(torch.ones(2, 3, 3, 3))
     x = torch.ones(1, 3, 4, 4)
+    for dilation in (1, (1, 1)):
+        assert xnor_conv2d(x, packed, 1, 0, dilation, backend=backend).shape == (1, 2, 2, 2)
     for arguments, message in [
         ((torch.ones(1, 2, 4, 4), packed), "the input has 2 channels, the filters 3"),
         ((torch.ones(3, 4, 4), packed), r"must be \(N, C, H, W\)"),
         ((torch.ones(0, 3, 4, 4), packed), "nothing empty"),
+        ((torch.ones(1, 3, 4, 0), packed), "nothing empty"),
         ((torch.ones(1, 3, 2, 2), packed), "does not fit into an input of 2x2"),
         ((x, packed, 0), "stride must be"),
+        ((x, packed, True), "stride must be"),  # 1 has been seen before, and is equal
+        ((x, packed, (1.0, 1)), "stride must be"),
         ((x, packed, 1, -1), "padding must be"),
         ((x, packed, 1, 0, (1, 0)), "dilation must be"),
         ((PackedInput(torch.zeros(1, 4, 4, 2, dtype=torch.int64), None, 3), packed), "cannot have shape"),
     ]:
         with pytest.raises(XnorNetError, match=message):
             xnor_conv2d(*arguments, backend=backend)  # type: ignore[arg-type]
-    one = torch.zeros(1, dtype=torch.int32)
-    with pytest.raises(XnorNetError, match="2 filters need as many thresholds"):
-        xnor_sign(x, packed, Thresholds(one, one, one.bool()), backend=backend)
+    one, two = torch.zeros(1, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
+    fitting = Thresholds(two, two - 1, two.bool())
+    for _ in range(2):  # after those that fit, too
+        with pytest.raises(XnorNetError, match="2 filters need as many thresholds, negative_to has"):
+            xnor_sign(x, packed, Thresholds(two, one, two.bool()), backend=backend)
+        with pytest.raises(XnorNetError, match="does not fit into an input of 2x4"):
+            xnor_sign(x[:, :, :2], packed, fitting, backend=backend)
+        xnor_sign(x, packed, fitting, backend=backend)

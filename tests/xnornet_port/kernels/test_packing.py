@@ -1,11 +1,14 @@
 """Weights as bits, and what is refused."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
 from xnornet_port import XnorNetError
-from xnornet_port.kernels import Pooling, load_backend, pack_weights
+from xnornet_port.kernels import Pooling, load_backend, pack_weights, xnor_conv2d
 from xnornet_port.kernels.packing import pack_bits, unpack_bits
 
 
@@ -18,6 +21,14 @@ def test_weights_by_hand() -> None:
     assert packed.bias is not None
     assert packed.bias.dtype == torch.float32
     assert (packed.out_channels, packed.in_channels, packed.kernel_size) == (2, 3, (1, 1))
+
+
+def test_copies_begin_without_what_a_backend_prepared() -> None:
+    packed, x = pack_weights(torch.tensor([1.0, -2.0, 3.0]).view(1, 3, 1, 1)), torch.ones(1, 3, 1, 1)
+    first = xnor_conv2d(x, packed)
+    for copied in (copy.copy(packed), copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):  # noqa: S301
+        assert not copied.prepared
+        assert torch.equal(xnor_conv2d(x, copied), first)
 
 
 def test_a_zero_weight_is_kept() -> None:
@@ -60,3 +71,7 @@ def test_refuses() -> None:
         Pooling((2, 2), (2, 2), (2, 2))
     with pytest.raises(XnorNetError, match="stride must be"):
         Pooling((2, 2), (0, 2))
+
+
+def test_pooling_holds_pairs() -> None:
+    assert Pooling(2, [3, 1]) == Pooling((2, 2), (3, 1), (0, 0))  # type: ignore[arg-type]
