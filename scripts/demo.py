@@ -28,7 +28,7 @@ TRAIN = ["-nClasses", "10", "-netType", "alexnetxnor", "-binaryWeight", "-optimT
 
 
 def main() -> int:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo").resolve()  # the steps run in the project's folder
     data, cache = folder / "digits", folder / "cache"
     start = time.perf_counter()
     if not (data / "train").is_dir():

@@ -68,9 +68,11 @@ def run(name: str, seconds: int, command: list[str], folder: Path) -> bool:
             code = process.wait(timeout=seconds)
             result = "passed" if code == 0 else f"FAILED, exit code {code}"
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # what it has started too
-            process.wait()
             result = f"STOPPED after {seconds} s"
+        finally:  # after Ctrl-C too
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # what it has started too
+                process.wait()
     print(f"== {name}: {result}, {time.perf_counter() - start:.0f} s", flush=True)
     lines = (folder / f"{name}.log").read_text(errors="replace").splitlines()
     print("\n".join(lines[-40 if name in ("benchmark", "tiles") else -8 :]), flush=True)

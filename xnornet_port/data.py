@@ -223,8 +223,8 @@ def open_data(
     unreadable pictures and lost workers to `warn` where it is given. allow_outside: caches may name pictures anywhere.
     part: tells (first from 0, end) of the pictures of a batch of n that are this process's, where several train
     together; all of them draw from their streams as if they loaded the whole. mover: what brings batches to a GPU, each
-    while the one before is in use. Raises XnorNetError, in one line, for
-    data, caches and options that do not fit together.
+    while the one before is in use. Raises XnorNetError, in one line, for data, caches and options that do not fit
+    together.
     """
     if n_donkeys < 0:
         raise XnorNetError(f"-nDonkeys is {n_donkeys}, expected 0 or more")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["ScoreSum", "Scores", "batch_scores", "loss_and_hits", "scores_of"]
+__all__ = ["ScoreSum", "Scores", "loss_and_hits", "scores_of"]
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,11 @@ class ScoreSum:
         return Scores(self.loss / n, self.top1 / n, self.top5 / n, self.n_batches, n)
 
 
-def batch_scores(loss: float, outputs: torch.Tensor, labels: torch.Tensor) -> Scores:
-    """Scores of (N, C) outputs against (N) labels counted from 1.
+def loss_and_hits(loss: torch.Tensor, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Loss, pictures right, and right among the best five, float64 on the device of outputs (N, C); labels (N) from 1.
 
     With fewer than five classes top-5 asks for all of them (the original stops with an index error there).
     """
-    return scores_of(loss_and_hits(torch.tensor(loss, dtype=torch.float64), outputs, labels).tolist(), len(labels))
-
-
-def loss_and_hits(loss: torch.Tensor, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The three numbers, float64, on the tensors' device: loss, pictures right, and right among the best five."""
     with torch.no_grad():
         best = outputs.topk(min(5, outputs.shape[1]), dim=1).indices + 1
         hits = best == labels.view(-1, 1)
