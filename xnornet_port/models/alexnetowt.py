@@ -9,8 +9,8 @@ from torch import nn
 
 from lua_compat.nn import Dropout, LogSoftMax, View
 from lua_compat.nn.normalization import BatchNormalization
-from xnornet_port.layers import batch_normalization, linear, max_pooling
-from xnornet_port.models.multigpu_layers import convolution, relu, whole_network
+from xnornet_port.layers import linear, max_pooling
+from xnornet_port.models.multigpu_layers import normalized_convolution, relu, whole_network
 from xnornet_port.models.settings import NetworkSettings
 
 __all__ = ["alexnetowt", "alexnetowtbn"]
@@ -28,13 +28,13 @@ def alexnetowtbn(settings: NetworkSettings) -> nn.Sequential:
 
 def _network(settings: NetworkSettings, normalized: bool) -> nn.Sequential:
     features = nn.Sequential(
-        *_convolutional(3, 64, 11, normalized, stride=4, padding=2),  # 224 -> 55
+        *normalized_convolution(3, 64, 11, normalized, stride=4, padding=2),  # 224 -> 55
         max_pooling(3, 2),  #  55 -> 27
-        *_convolutional(64, 192, 5, normalized, padding=2),
+        *normalized_convolution(64, 192, 5, normalized, padding=2),
         max_pooling(3, 2),  #  27 -> 13
-        *_convolutional(192, 384, 3, normalized, padding=1),
-        *_convolutional(384, 256, 3, normalized, padding=1),
-        *_convolutional(256, 256, 3, normalized, padding=1),
+        *normalized_convolution(192, 384, 3, normalized, padding=1),
+        *normalized_convolution(384, 256, 3, normalized, padding=1),
+        *normalized_convolution(256, 256, 3, normalized, padding=1),
         max_pooling(3, 2),  #  13 -> 6
     )
     classifier = nn.Sequential(
@@ -45,13 +45,6 @@ def _network(settings: NetworkSettings, normalized: bool) -> nn.Sequential:
         LogSoftMax(),
     )
     return whole_network(features, classifier)
-
-
-def _convolutional(
-    n_inputs: int, n_outputs: int, kernel: int, normalized: bool, stride: int = 1, padding: int = 0
-) -> list[nn.Module]:
-    normalization = [batch_normalization(n_outputs, eps=1e-3)] if normalized else []
-    return [convolution(n_inputs, n_outputs, kernel, stride, padding), *normalization, relu()]
 
 
 def _fully_connected(n_inputs: int, dropout: float, normalized: bool) -> list[nn.Module]:

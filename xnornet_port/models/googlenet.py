@@ -13,7 +13,13 @@ from torch import nn
 from lua_compat.nn import LogSoftMax, View
 from lua_compat.nn.containers import Concat
 from xnornet_port.layers import batch_normalization, linear, max_pooling
-from xnornet_port.models.multigpu_layers import average_pooling, convolution, relu, whole_network
+from xnornet_port.models.multigpu_layers import (
+    average_pooling,
+    convolution,
+    normalized_convolution,
+    relu,
+    whole_network,
+)
 from xnornet_port.models.settings import NetworkSettings
 
 __all__ = ["googlenet", "googlenetbn"]
@@ -57,10 +63,10 @@ def googlenetbn(settings: NetworkSettings) -> nn.Sequential:
 def _network(n_classes: int, normalized: bool) -> nn.Sequential:
     inceptions = {name: _inception(module, normalized) for name, module in MODULES.items()}
     features = nn.Sequential(
-        *_stem(3, 64, 7, normalized, stride=2, padding=3),  # 224 -> 112
+        *normalized_convolution(3, 64, 7, normalized, stride=2, padding=3),  # 224 -> 112
         max_pooling(3, 2, ceil=True),  # 112 -> 56
-        *_stem(64, 64, 1, normalized),
-        *_stem(64, 192, 3, normalized, padding=1),
+        *normalized_convolution(64, 64, 1, normalized),
+        *normalized_convolution(64, 192, 3, normalized, padding=1),
         max_pooling(3, 2, ceil=True),  #  56 -> 28
         *(inceptions[name] for name in ("3a", "3b", "3c")),
         *_halving(576, normalized),  #  28 -> 14
@@ -91,13 +97,6 @@ def _auxiliary(n_classes: int, normalized: bool) -> nn.Sequential:
         linear(768, n_classes),
         LogSoftMax(),
     )
-
-
-def _stem(
-    n_inputs: int, n_outputs: int, kernel: int, normalized: bool, stride: int = 1, padding: int = 0
-) -> list[nn.Module]:
-    normalization = [batch_normalization(n_outputs, eps=1e-3)] if normalized else []
-    return [convolution(n_inputs, n_outputs, kernel, stride, padding), *normalization, relu()]
 
 
 def _halving(n_planes: int, normalized: bool) -> list[nn.Module]:

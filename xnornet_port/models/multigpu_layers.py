@@ -10,7 +10,15 @@ from torch import nn
 from lua_compat.nn import Origin, set_origin
 from xnornet_port import layers
 
-__all__ = ["average_pooling", "convolution", "convolution_relu", "relu", "threshold", "whole_network"]
+__all__ = [
+    "average_pooling",
+    "convolution",
+    "convolution_relu",
+    "normalized_convolution",
+    "relu",
+    "threshold",
+    "whole_network",
+]
 
 
 def convolution(n_inputs: int, n_outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
@@ -28,6 +36,14 @@ def convolution_relu(
 ) -> tuple[nn.Conv2d, nn.ReLU]:
     """A convolution and what follows it in all but a few places."""
     return convolution(n_inputs, n_outputs, kernel, stride, padding), relu()
+
+
+def normalized_convolution(
+    n_inputs: int, n_outputs: int, kernel: int, normalized: bool, stride: int = 1, padding: int = 0
+) -> list[nn.Module]:
+    """Convolution, batch normalisation where `normalized`, ReLU."""
+    normalization = [layers.batch_normalization(n_outputs, eps=1e-3)] if normalized else []
+    return [convolution(n_inputs, n_outputs, kernel, stride, padding), *normalization, relu()]
 
 
 def threshold() -> nn.Threshold:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from lua_compat.nn import LogSoftMax, View
-from xnornet_port.layers import batch_normalization, linear, max_pooling
-from xnornet_port.models.multigpu_layers import average_pooling, convolution, relu, whole_network
+from xnornet_port.layers import linear, max_pooling
+from xnornet_port.models.multigpu_layers import average_pooling, normalized_convolution, whole_network
 from xnornet_port.models.settings import NetworkSettings
 
 __all__ = ["ninbn"]
@@ -30,9 +30,8 @@ def ninbn(settings: NetworkSettings) -> nn.Sequential:
 
 def _block(n_inputs: int, n_outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> list[nn.Module]:
     """A convolution and two of 1x1, each normalised."""
-    convolutions = [
-        convolution(n_inputs, n_outputs, kernel, stride, padding),
-        convolution(n_outputs, n_outputs, 1),
-        convolution(n_outputs, n_outputs, 1),
+    return [
+        *normalized_convolution(n_inputs, n_outputs, kernel, True, stride, padding),
+        *normalized_convolution(n_outputs, n_outputs, 1, True),
+        *normalized_convolution(n_outputs, n_outputs, 1, True),
     ]
-    return [layer for first in convolutions for layer in (first, batch_normalization(n_outputs, eps=1e-3), relu())]

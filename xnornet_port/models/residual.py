@@ -14,10 +14,10 @@ from lua_compat.nn.containers import Concat, ConcatTable
 from lua_compat.nn.simple_math import MulConstant
 from lua_compat.nn.table import CAddTable
 from xnornet_port.errors import XnorNetError
-from xnornet_port.layers import average_pooling
+from xnornet_port.layers import average_pooling, batch_normalization, convolution, max_pooling, relu
 from xnornet_port.models.settings import SHORTCUT_TYPES, NetworkSettings
 
-__all__ = ["Plan", "Stage", "plan_of", "shortcut", "stages", "summed"]
+__all__ = ["Plan", "Stage", "plan_of", "shortcut", "stages", "stem", "summed"]
 
 # Blocks in each of the four stages, by depth.
 BASIC_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
@@ -71,6 +71,14 @@ def stages(plan: Plan, block: Callable[[int, int, int], nn.Sequential]) -> list[
             n_inputs = stage.n_features * (4 if plan.is_bottleneck else 1)
         made.append(nn.Sequential(*blocks))
     return made
+
+
+def stem(plan: Plan, *, bias: bool) -> list[nn.Module]:
+    """What leads to the first stage: a convolution, with or without bias, normalised; large pictures are pooled."""
+    if plan.is_small:
+        return [convolution(3, 16, 3, padding=1, bias=bias), batch_normalization(16), relu()]
+    first = convolution(3, 64, 7, stride=2, padding=3, bias=bias)
+    return [first, batch_normalization(64), relu(), max_pooling(3, 2, padding=1)]  # 224 -> 112 -> 56
 
 
 def summed(branch: nn.Sequential, way_around: nn.Module) -> nn.Sequential:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from torch import nn
 
 from lua_compat.nn import View
-from xnornet_port.layers import average_pooling, batch_normalization, convolution, linear, max_pooling, relu
-from xnornet_port.models.residual import Plan, plan_of, shortcut, stages, summed
+from xnornet_port.layers import average_pooling, batch_normalization, convolution, linear, relu
+from xnornet_port.models.residual import plan_of, shortcut, stages, stem, summed
 from xnornet_port.models.settings import NetworkSettings
 
 __all__ = ["resnet"]
@@ -27,19 +27,12 @@ def resnet(settings: NetworkSettings) -> nn.Sequential:
     block = _bottleneck if plan.is_bottleneck else _basic_block
     n_features = plan.stages[-1].n_features * (4 if plan.is_bottleneck else 1)
     return nn.Sequential(
-        *_stem(plan),
+        *stem(plan, bias=False),
         *stages(plan, lambda n_inputs, n, stride: block(n_inputs, n, stride, settings.shortcut_type)),
         average_pooling(8 if plan.is_small else 7),
         View((n_features,), n_input_dims=3),
         linear(n_features, settings.n_classes),
     )
-
-
-def _stem(plan: Plan) -> list[nn.Module]:
-    if plan.is_small:
-        return [_convolution(3, 16, 3, padding=1), batch_normalization(16), relu()]
-    pooled = max_pooling(3, 2, padding=1)
-    return [_convolution(3, 64, 7, stride=2, padding=3), batch_normalization(64), relu(), pooled]  # 224 -> 112 -> 56
 
 
 def _basic_block(n_inputs: int, n: int, stride: int, shortcut_type: str) -> nn.Sequential:

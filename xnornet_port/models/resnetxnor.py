@@ -11,8 +11,8 @@ from torch import nn
 
 from lua_compat.nn import LogSoftMax, View
 from xnornet_port.errors import XnorNetError
-from xnornet_port.layers import average_pooling, batch_normalization, convolution, max_pooling, relu
-from xnornet_port.models.residual import Plan, plan_of, shortcut, stages, summed
+from xnornet_port.layers import average_pooling, batch_normalization, convolution, relu
+from xnornet_port.models.residual import plan_of, shortcut, stages, stem, summed
 from xnornet_port.models.settings import NetworkSettings
 
 __all__ = ["resnetxnor"]
@@ -39,7 +39,7 @@ def resnetxnor(settings: NetworkSettings) -> nn.Sequential:
         return binary.block(n_inputs, n_outputs, 1, stride)
 
     return nn.Sequential(
-        *_stem(plan),
+        *stem(plan, bias=True),
         *stages(plan, block),
         batch_normalization(n_features),
         relu(),
@@ -48,10 +48,3 @@ def resnetxnor(settings: NetworkSettings) -> nn.Sequential:
         View((settings.n_classes,)),
         LogSoftMax(),
     )
-
-
-def _stem(plan: Plan) -> list[nn.Module]:
-    if plan.is_small:
-        return [convolution(3, 16, 3, padding=1), batch_normalization(16), relu()]
-    pooled = max_pooling(3, 2, padding=1)
-    return [convolution(3, 64, 7, stride=2, padding=3), batch_normalization(64), relu(), pooled]  # 224 -> 112 -> 56

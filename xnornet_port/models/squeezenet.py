@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from lua_compat.nn import Dropout, LogSoftMax, View
-from lua_compat.nn.containers import Concat, ConcatTable
-from lua_compat.nn.table import CAddTable
+from lua_compat.nn.containers import Concat
 from xnornet_port.layers import max_pooling
 from xnornet_port.models.multigpu_layers import average_pooling, convolution, convolution_relu, relu, whole_network
+from xnornet_port.models.residual import summed
 from xnornet_port.models.settings import NetworkSettings
 
 __all__ = ["squeezenet"]
@@ -44,4 +44,4 @@ def _fire(n_inputs: int, n_squeezed: int, n_expanded: int) -> nn.Sequential:
 
 
 def _bypass(module: nn.Sequential) -> nn.Sequential:
-    return nn.Sequential(ConcatTable([module, nn.Identity()]), CAddTable(inplace=True))
+    return summed(module, nn.Identity())
