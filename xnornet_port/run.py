@@ -68,18 +68,15 @@ def run(options: Options, report: Report, place: Place | None = None) -> int:
 
 def _run(options: Options, device: torch.device, replicas: Replicas, report: Report) -> int:
     folder = Path(options.save)
-    stored = read_newest_state(folder, report.warn) if options.resume != "none" else None
-    network = _make_network(options, stored is not None, report).to(device)
-    check_input(network, options.crop_size, options.n_classes)
-    dropout_stream = Generator(options.manual_seed)
-    if replicas.size > 1:
-        part = replicas.part(options.batch_size)
-        dropout_stream = BatchPartGenerator(options.manual_seed, options.batch_size, part)
-    set_generator(network, dropout_stream)
-    _describe(network, options, device, replicas, report)
     with ExitStack() as stack:
         if replicas.is_first:
             stack.enter_context(_run_folder(folder))
+        stored = _stored_state(folder, replicas, report) if options.resume != "none" else None
+        network = _make_network(options, stored is not None, report).to(device)
+        check_input(network, options.crop_size, options.n_classes)
+        dropout_stream = _dropout_stream(options, replicas)
+        set_generator(network, dropout_stream)
+        _describe(network, options, device, replicas, report)
         with replicas.first_alone():  # it makes the caches
             data = stack.enter_context(_open_data(options, device, replicas, report))
         stack.enter_context(convolution_sums(network, device))
@@ -102,6 +99,26 @@ def _run(options: Options, device: torch.device, replicas: Replicas, report: Rep
             _open_logs(options, start if stored else None, report)
         keeper = StateKeeper(folder, options.checkpoint_every, training, data, report.warn)
         return train(plan, training, data, start, keeper, report, should_stop)
+
+
+def _stored_state(folder: Path, replicas: Replicas, report: Report) -> StoredState | None:
+    """The newest state of a run that is resumed, one and the same for all processes."""
+    with replicas.first_alone():  # it has the folder to itself: no other one is being written
+        stored = read_newest_state(folder, report.warn)
+    own = "none" if stored is None else stored.identity
+    firsts = replicas.firsts_text(own)
+    if own != firsts:
+        raise XnorNetError(
+            f"{folder}: process {replicas.rank + 1} of {replicas.size} finds the state {own}, the first one {firsts}; "
+            "copy the run's folder from the first one's machine to this one's"
+        )
+    return stored
+
+
+def _dropout_stream(options: Options, replicas: Replicas) -> Generator:
+    if replicas.size == 1:
+        return Generator(options.manual_seed)
+    return BatchPartGenerator(options.manual_seed, options.batch_size, replicas.part(options.batch_size))
 
 
 def _plan(options: Options) -> TrainingPlan:

@@ -48,6 +48,11 @@ class StoredState:
     tensors: dict[str, torch.Tensor]
     facts: dict[str, Any]
 
+    @property
+    def identity(self) -> str:
+        """Its place in the run, and a few digits of what it holds."""
+        return f"{self.path.stem} ({self.facts['tensors']['sha256'][:8]})"
+
 
 def write_state(
     folder: Path, epoch: int, batch: int, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]

@@ -5,6 +5,8 @@ The runs are those of replica_runs.py, started once.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import shutil
 import subprocess
@@ -14,11 +16,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from xnornet_port.batches import Batch
 from xnornet_port.data import DataSource, open_data
 from xnornet_port.errors import XnorNetError
 from xnornet_port.parallel import ALONE, Place, Replicas, place_of
+from xnornet_port.report import Report
+from xnornet_port.run import _stored_state
+from xnornet_port.state_files import write_state
 
 FILES = ("train.log", "test.log", "model_1.t7", "model_2.t7", "optimState_1.t7", "optimState_2.t7")
 
@@ -121,6 +127,37 @@ def test_a_run_goes_on_with_another_number_of_processes(runs: Path) -> None:
     assert codes(runs, "longer_alone") == [0]
     assert "Not the same to the last bit any more: processes was 2, is 1" in lines(runs, "longer_alone")
     assert "Epoch: [3][3/3]" in lines(runs, "longer_alone")
+
+
+class SecondOfTwo(Replicas):
+    """A process on another machine than the first, which has found the state `firsts`."""
+
+    def __init__(self, firsts: str) -> None:
+        super().__init__(Place(1, 2))
+        self._firsts = firsts
+
+    def firsts_text(self, own: str) -> str:
+        return self._firsts
+
+    def wait(self) -> None:
+        pass
+
+
+def test_processes_that_would_go_on_from_different_states_are_refused(tmp_path: Path) -> None:
+    """A copy of the run's folder on another machine that is older: its gradients would be of other weights."""
+    report = Report(stream=io.StringIO())
+    with pytest.raises(
+        XnorNetError, match=r"process 2 of 2 finds the state none, the first one state_1_4 \(0a\); copy"
+    ):
+        _stored_state(tmp_path, SecondOfTwo("state_1_4 (0a)"), report)
+    write_state(tmp_path, 1, 2, {"a": torch.zeros(3)}, {})
+    digest = hashlib.sha256((tmp_path / "state_1_2.safetensors").read_bytes()).hexdigest()
+    own = f"state_1_2 ({digest[:8]})"
+    stored = _stored_state(tmp_path, SecondOfTwo(own), report)
+    assert stored is not None
+    assert stored.path.name == "state_1_2.json"
+    with pytest.raises(XnorNetError, match="process 2 of 2 finds the state state_1_2"):
+        _stored_state(tmp_path, SecondOfTwo("state_1_2 (00000000)"), report)
 
 
 def test_parts_are_dataparalleltables() -> None:

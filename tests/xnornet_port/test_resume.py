@@ -18,9 +18,12 @@ from torch import nn
 import lua_compat
 import lua_compat.nn
 import xnornet_port.passes
+import xnornet_port.run
 import xnornet_port.run_state
 from xnornet_port import cli
+from xnornet_port.errors import XnorNetError
 from xnornet_port.evaluate import evaluate
+from xnornet_port.folder_lock import folder_lock
 from xnornet_port.train import train_epoch
 
 Outcome = tuple[int, str, str]
@@ -254,6 +257,23 @@ def test_another_network_in_the_state_is_refused(main: Main, folder: Callable[[]
     code, _, error = main("-resume", folder())
     assert code == 1
     assert "state_2_0.json: is of another network" in error
+
+
+def test_the_state_is_read_when_nobody_else_writes_one(main: Main, folder: Callable[[], Path],
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """A cluster may start a run again while it still ends: what that writes last is what to go on from."""
+    main("-nEpochs", 1)
+    read: list[Path] = []
+
+    def reading(path: Path, warn: Callable[[str], None]) -> Any:
+        with pytest.raises(XnorNetError, match="another process runs in this folder"), folder_lock(path):
+            pass
+        read.append(path)
+        return xnornet_port.state_files.read_newest_state(path, warn)
+
+    monkeypatch.setattr(xnornet_port.run, "read_newest_state", reading)
+    assert main("-resume", folder())[0] == 0
+    assert read == [folder()]
 
 
 def test_states_hold_plain_data(main: Main, folder: Callable[[], Path]) -> None:
