@@ -72,6 +72,7 @@ CASES = [
     Case("googlenetbn", None, "by hand: googlenet and batch normalisation of 11,680 planes"),
     Case("ninbn", None, "by hand, tests/xnornet_port/models/test_networks.py"),
     Case("ninxnor", None, "by hand, tests/xnornet_port/models/test_networks.py"),
+    Case("vggsmall", None, "ours, no published count", crop=32),
     Case("squeezenet", 1_248_424, "torchvision squeezenet1_0"),
     resnet(18, 11_689_512),
     resnet(34, 21_797_672),

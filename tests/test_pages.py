@@ -119,9 +119,9 @@ def rows_of(text: str, *head: str) -> list[list[str]]:
 
 
 def is_rounded(shown: str, measured: float) -> bool:
-    """Whether a figure is a measured one with fewer decimals; the measured one is rounded itself."""
+    """Whether a figure is a measured one, or that with fewer decimals."""
     decimals = len(shown.partition(".")[2])
-    return abs(float(shown) - measured) <= 0.5 * 10**-decimals + 0.05
+    return abs(float(shown) - measured) <= 0.5 * 10**-decimals + 1e-9
 
 
 @pytest.mark.parametrize("batch", ["1", "32"])
