@@ -130,11 +130,11 @@ def _geometry(convolution: nn.Conv2d, place: str) -> Geometry:
     return Geometry((stride_y, stride_x), (padding_y, padding_x), (dilation_y, dilation_x))
 
 
-def _flattened(sequence: nn.Module) -> list[nn.Module]:
+def _flattened(sequence: nn.Sequential) -> list[nn.Module]:
     """The modules of a Sequential and of the Sequentials in it, in the order in which they run."""
     return [
         inner
-        for module in sequence.children()
+        for module in sequence  # children() leaves out a module's second place
         for inner in (_flattened(module) if type(module) is nn.Sequential else [module])
     ]
 

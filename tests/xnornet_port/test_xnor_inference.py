@@ -156,6 +156,7 @@ TOPOLOGIES: dict[str, Callable[[], nn.Module]] = {
         [*block(6, 6), SpatialBatchNormalization(6), nn.MaxPool2d(2), BinActiveZ(), nn.Conv2d(6, 6, 3)], 6
     ),
     "average pooling between": lambda: ends([*block(6, 6), nn.AvgPool2d(2), *block(6, 6)], 6),
+    "one module in two places": lambda: ends([half := nn.AvgPool2d(2), *block(6, 6), half, *block(6, 6)], 6),
     "a float layer behind": lambda: ends([*block(6, 6), nn.ReLU()], 6),
     "strides and no bias": lambda: ends([*block(6, 8, stride=2, bias=False), *block(8, 6, dilation=2, padding=2)], 6),
     "groups": lambda: ends([*block(6, 6), *block(6, 6, groups=2), *block(6, 6)], 6),
