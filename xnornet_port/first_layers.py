@@ -34,12 +34,13 @@ class FirstLayers:
 
     def __init__(self, modules: Sequence[nn.Module]):
         self.modules = modules
+        self._parts = [part for module in modules for part in module.modules()]
         self._current: tuple[object, _Prepared | None] = (None, None)
 
     @classmethod
     def of(cls, network: nn.Module) -> FirstLayers | None:
         """Of a packed network, where it begins so that they fold."""
-        modules = list(network.children()) if type(network) is nn.Sequential else []
+        modules = list(network) if type(network) is nn.Sequential else []
         end = next((i for i, module in enumerate(modules) if isinstance(module, XnorConvolution)), 0)
         if end < 2 or type(modules[0]) is not nn.Conv2d or modules[0].padding_mode != "zeros":
             return None
@@ -59,8 +60,8 @@ class FirstLayers:
         """
         if x.device.type != "cpu" or not torch.backends.mkldnn.enabled:
             return None
-        tensors = [tensor for module in self.modules for tensor in (*module.parameters(), *module.buffers())]
-        state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+        tensors = [tensor for part in self._parts for tensor in (*part._parameters.values(), *part._buffers.values())]
+        state = [(tensor.data_ptr(), tensor._version) for tensor in tensors if tensor is not None]
         if self._current[0] != state:
             self._current = (state, _prepare(self.modules))
         prepared = self._current[1]

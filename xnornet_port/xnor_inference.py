@@ -101,12 +101,13 @@ class XnorModel(nn.Module):
         if x.dim() != 4 or x.dtype != torch.float32:
             raise XnorNetError(f"a packed network takes float32 (N, C, H, W), found {x.dtype} {tuple(x.shape)}")
         with torch.no_grad():
-            result: torch.Tensor = self.network(x) if type(self.network) is not nn.Sequential else self._sequence(x)
+            network = self.network
+            result: torch.Tensor = self._sequence(network, x) if type(network) is nn.Sequential else network(x)
         return result
 
-    def _sequence(self, x: torch.Tensor) -> Any:
+    def _sequence(self, network: nn.Sequential, x: torch.Tensor) -> Any:
         """The modules of a Sequential, the first ones at once where that is possible."""
-        modules = list(self.network.children())
+        modules = list(network)
         bits = None if self._first is None else self._first(x)
         value: Any = x if bits is None else bits
         for module in modules if bits is None or self._first is None else modules[len(self._first.modules) :]:
