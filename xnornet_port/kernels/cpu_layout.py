@@ -103,10 +103,11 @@ def _weights(
 ) -> tuple[NDArray[np.uint8], Integers | None]:
     """The library's order of the bits, and struct xnor_layer's second_panel; one copy, whatever the pictures' size."""
     key = ("cpu weights", path, layer.dilation_x == 1)
-    if key not in packed.prepared:
+    kept: tuple[NDArray[np.uint8], Integers | None] | None = packed.prepared.get(key)
+    if kept is None:  # and never read again: another thread may empty `prepared`
         first = _ordered(library, path, packed.signs, layer)
         if packed.nonzero is None:
-            packed.prepared[key] = first, None
+            kept = first, None
         else:
             has_zero = (_zeros_as_minus(packed) != packed.signs).flatten(1).any(1).numpy()
             panels = np.flatnonzero(np.add.reduceat(has_zero, np.arange(0, len(has_zero), panel)))
@@ -116,8 +117,8 @@ def _weights(
             second = _ordered(library, path, _zeros_as_minus(packed)[torch.from_numpy(filters)], layer)
             both = _aligned(len(first) + len(second))
             both[: len(first)], both[len(first) :] = first, second
-            packed.prepared[key] = both, second_panel
-    kept: tuple[NDArray[np.uint8], Integers | None] = packed.prepared[key]
+            kept = both, second_panel
+        packed.prepared[key] = kept
     return kept
 
 
