@@ -95,13 +95,15 @@ __attribute__((target("avx2"))) static void limit_avx2(void) {
 #endif
 
 static double time_tile(const struct xnor_path *path, void (*tile)(int, const struct xnor_window *,
-                        const uint8_t *const *, int64_t, const void *, int32_t *), int rows, int64_t words,
+                        const uint8_t *const *, int64_t, const void *, const struct xnor_dots *), int rows, int64_t words,
                         int unit_bytes, size_t weight_bytes, const void *table) {
     enum { REPEATS = 20 };
     const int64_t n_offsets = unit_bytes == 8 ? 2 * words : words;
-    int32_t *offsets = malloc(4 * (size_t)n_offsets), counts[8 * 64];
+    int32_t *offsets = malloc(4 * (size_t)n_offsets), start[64] = {0}, out[8 * 64];
     uint8_t *pictures = calloc(1, (size_t)(8 * 16 * words + 64)), *weights = aligned_alloc(64, weight_bytes);
     const uint8_t *pixels[8];
+    const int32_t *const starts[8] = {start, start, start, start, start, start, start, start};
+    const struct xnor_dots dots = {starts, 0, 1, out};
     double seconds;
     if (!offsets || !pictures || !weights) exit(2);
     memset(weights, 5, weight_bytes);
@@ -109,8 +111,8 @@ static double time_tile(const struct xnor_path *path, void (*tile)(int, const st
     for (int i = 0; i < 8; i++) pixels[i] = pictures + i * 16 * words;
     const struct xnor_window window = {offsets, n_offsets, 0, table};
     BEST_SECONDS(seconds, for (int i = 0; i < REPEATS; i++) {
-        tile(rows, &window, pixels, 0, weights, counts);
-        __asm__ volatile("" : : "r"(counts) : "memory");
+        tile(rows, &window, pixels, 0, weights, &dots);
+        __asm__ volatile("" : : "r"(out) : "memory");
     });
     free(offsets), free(pictures), free(weights);
     return (double)(64 * words * rows * path->panel) * REPEATS / seconds;

@@ -1,8 +1,8 @@
 /* A batch of pictures in parts, compiled once per code path.
  *
  * The floats of many pictures do not fit into the second-level cache. So a part is a few pictures, packed right before
- * they are multiplied; meanwhile the next part's floats are fetched from memory, a few cache lines with every tile, and
- * so is the memory for the results. A batch too small to give each thread several parts is one part that threads share.
+ * they are multiplied; meanwhile the next part's floats are fetched from memory, a few cache lines with every tile.
+ * Results that the caches have no room for go past them. A batch too small to give each thread several parts is one part that threads share.
  */
 
 struct PATH(parts) {
@@ -13,12 +13,13 @@ struct PATH(parts) {
     struct PATH(table) table;
 #endif
     int64_t n;
+    int is_streamed;
     atomic_int has_zero_results, is_out_of_memory;
 };
 
 static int PATH(run_part)(const struct PATH(parts) *parts, const struct xnor_call *call, const uint8_t *ahead) {
     const struct xnor_layer *layer = parts->layer;
-    struct PATH(job) job = {.layer = layer, .call = call, .window = parts->window, .is_cut = parts->n > 1, .ahead = ahead};
+    struct PATH(job) job = {.layer = layer, .call = call, .window = parts->window, .is_streamed = parts->is_streamed, .ahead = ahead};
     const int64_t n_items = PATH(plan)(&job);
     const size_t plane = 4 * (size_t)(call->batch * job.picture_units), slack = 64; /* half words are read as words */
     job.has_zeros = malloc((size_t)(call->batch * job.row_parts));
@@ -78,8 +79,16 @@ static int64_t PATH(count_parts)(const struct xnor_layer *layer, const struct xn
     return parts > call->threads ? parts / call->threads * call->threads : 1;
 }
 
+/* Whether the results go past the caches, where there is no room for so much; the memory's old content need not be read
+ * then. One pixel per picture is stored as it comes. */
+static int PATH(has_room)(const struct xnor_layer *layer, const struct xnor_call *call) {
+    const int64_t pixels = PATH(out_pixels)(layer);
+    return pixels == 1 || 4 * call->batch * layer->filters * pixels < XNOR_CACHE_BYTES;
+}
+
 static int PATH(run)(const struct xnor_layer *layer, const struct xnor_call *call) {
     struct PATH(parts) parts = {.layer = layer, .call = call, .n = PATH(count_parts)(layer, call)};
+    parts.is_streamed = PATH(can_stream) && call->result != XNOR_SIGNS && !PATH(has_room)(layer, call);
     int32_t *offsets = malloc(4 * (size_t)PATH(n_offsets)(layer));
 #ifdef PATH_ENCODES
     PATH(fill_table)(&parts.table);

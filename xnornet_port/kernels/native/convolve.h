@@ -2,8 +2,8 @@
  *
  * 1. pack:    pictures to padded sign bits; pictures with zeros (or NaN) in them are noted
  * 2. mask:    a plane of what is not 0, only for chunks of pictures in which a zero was found
- * 3. multiply: per chunk of output pixels and panel of filters: count differing bits tile by tile, make dot products of
- *    the counts, and scale and store them, or pool them, compare with thresholds and store bits
+ * 3. multiply: per chunk of output pixels and panel of filters: count differing bits and make dot products of them, tile
+ *    by tile, and scale and store these, or pool them, compare with thresholds and store bits
  *
  * A chunk is several small pictures, one picture, or a piece of a large one: enough pixels for full tiles, few enough
  * to stay in the first-level cache. batch.h makes the parts.
@@ -14,7 +14,7 @@ struct PATH(job) {
     const struct xnor_layer *layer;
     const struct xnor_call *call;
     struct xnor_window window;
-    int is_cut;                /* out of a larger batch */
+    int is_streamed;           /* the results go past the caches */
     const uint8_t *ahead;      /* the next part's floats, fetched from memory while this one is multiplied; or NULL */
     uint32_t *signs, *nonzero; /* [batch][padded_height][padded_width][units]; `nonzero` right behind `signs` */
     uint8_t *encoded;          /* instead of both, where a path has its own form of a picture */
@@ -129,11 +129,14 @@ struct PATH(chunk) {
     int64_t pixel, n_pixels;     /* output pixels of each */
     int is_masked;
     const uint8_t **windows;     /* where each pixel's window begins */
+    const int32_t **starts;      /* and its dot products, before what differs is taken off: see struct xnor_dots */
+    const int32_t **dot_rows;    /* the starts of a panel's second set of weights: `dots`; or NULL */
+    int32_t *nonzero_starts;     /* [picture][pixel][panel]: the starts where zeros take part, or NULL */
     const uint8_t *ahead;        /* memory to fetch with the next tile, so many bytes; or NULL */
     int64_t ahead_bytes;
     int32_t *dots;               /* [picture][pixel][panel] */
-    int32_t *second;             /* the same of a panel's second set of weights, or NULL */
     int32_t *pooled;             /* the same after pooling, or NULL */
+    float *rows;                 /* [panel][pixel] of one picture's results before they are streamed, or NULL */
 };
 
 static void PATH(fill_windows)(const struct PATH(job) *job, const struct PATH(chunk) *chunk) {
@@ -148,6 +151,24 @@ static void PATH(fill_windows)(const struct PATH(job) *job, const struct PATH(ch
         for (int64_t p = 0; p < chunk->n_pixels; p++) {
             *window++ = picture + y * row + x * step;
             if (++x == layer->out_width) x = 0, y++;
+        }
+    }
+}
+
+/* A panel's integers; written as a vector, for gcc 12 makes pieces of a loop that wait for each other in memory. */
+typedef int32_t PATH(vector) __attribute__((vector_size(4 * PATH(panel)), aligned(4), may_alias));
+
+/* Those of the first panel; the next ones' follow at equal distances. Where zeros take part, all panels have the same. */
+static void PATH(fill_starts)(const struct PATH(job) *job, const struct PATH(chunk) *chunk) {
+    const struct xnor_layer *layer = job->layer;
+    for (int64_t i = 0, k = 0; i < chunk->n_pictures; i++) {
+        const int64_t at = (chunk->picture + i) * PATH(out_pixels)(layer) + chunk->pixel;
+        for (int64_t p = 0; p < chunk->n_pixels; p++, k++) {
+            if (chunk->dot_rows) chunk->dot_rows[k] = chunk->dots + k * PATH(panel);
+            chunk->starts[k] = layer->base + layer->pixel_class[chunk->pixel + p] * PATH(panel);
+            if (!chunk->is_masked) continue;
+            chunk->starts[k] = chunk->nonzero_starts + k * PATH(panel);
+            ((PATH(vector) *)chunk->nonzero_starts)[k] = (PATH(vector)){0} + job->n_nonzero[at + p];
         }
     }
 }
@@ -174,14 +195,19 @@ static int PATH(open_chunk)(const struct PATH(job) *job, int64_t index, struct P
     const struct xnor_pooling *pooling = &job->call->pooling;
     chunk->windows = malloc(sizeof(*chunk->windows) * (size_t)n);
     chunk->dots = xnor_allocate_lines(4 * PATH(panel) * (size_t)n);
-    chunk->second = layer->second_panel ? xnor_allocate_lines(4 * PATH(panel) * (size_t)n) : NULL;
+    chunk->starts = malloc(sizeof(*chunk->starts) * (size_t)n);
+    chunk->dot_rows = layer->second_panel ? malloc(sizeof(*chunk->dot_rows) * (size_t)n) : NULL;
+    chunk->nonzero_starts = chunk->is_masked ? xnor_allocate_lines(4 * PATH(panel) * (size_t)n) : NULL;
     chunk->pooled = NULL;
     if (pooling->kernel_y)
         chunk->pooled = xnor_allocate_lines(4 * PATH(panel) * (size_t)(chunk->n_pictures * pooling->out_height) *
                                             (size_t)pooling->out_width);
-    if (!chunk->windows || !chunk->dots || (layer->second_panel && !chunk->second)) return 0;
-    if (pooling->kernel_y && !chunk->pooled) return 0;
+    chunk->rows = job->is_streamed ? xnor_allocate_lines(4 * PATH(panel) * (size_t)chunk->n_pixels) : NULL;
+    if (!chunk->windows || !chunk->dots || !chunk->starts || (chunk->is_masked && !chunk->nonzero_starts)) return 0;
+    if ((layer->second_panel && !chunk->dot_rows) || (pooling->kernel_y && !chunk->pooled)) return 0;
+    if (job->is_streamed && !chunk->rows) return 0;
     PATH(fill_windows)(job, chunk);
+    PATH(fill_starts)(job, chunk);
     PATH(share_ahead)(job, chunk, piece);
     return 1;
 }
@@ -189,8 +215,11 @@ static int PATH(open_chunk)(const struct PATH(job) *job, int64_t index, struct P
 static void PATH(close_chunk)(struct PATH(chunk) *chunk) {
     free(chunk->windows);
     free(chunk->dots);
-    free(chunk->second);
+    free(chunk->starts);
+    free(chunk->dot_rows);
+    free(chunk->nonzero_starts);
     free(chunk->pooled);
+    free(chunk->rows);
 }
 
 /* Has memory brought to the second-level cache; returns where it ends. */
@@ -199,9 +228,9 @@ static inline const uint8_t *PATH(fetch)(const uint8_t *from, int64_t n_bytes) {
     return from + n_bytes;
 }
 
-/* Bits that differ, for every pixel of the chunk, in tiles of as equal heights as can be. */
-static void PATH(count_differing)(const struct PATH(job) *job, struct PATH(chunk) *chunk, int64_t panel,
-                                  int32_t *counts) {
+/* Dot products of a set of weights with every pixel of the chunk, in tiles of as equal heights as can be. */
+static void PATH(multiply_panel)(const struct PATH(job) *job, struct PATH(chunk) *chunk, int64_t panel,
+                                 struct xnor_dots dots) {
     enum { FEW_TILES = 6 };
     const int64_t n = chunk->n_pictures * chunk->n_pixels;
     const int64_t tiles = xnor_ceil_div(n, PATH(tile_rows)), rows = n / tiles, n_higher = n % tiles;
@@ -213,39 +242,25 @@ static void PATH(count_differing)(const struct PATH(job) *job, struct PATH(chunk
     const int64_t next_bytes = is_fetched ? xnor_ceil_div(PATH(panel_bytes)(job->layer), 64 * tiles) * 64 : 0;
     const int64_t to_mask =
         chunk->is_masked && !PATH(is_encoded) ? 4 * (int64_t)(job->nonzero - job->signs) : 0;
-    for (int64_t tile = 0, p = 0; tile < tiles; tile++) {
+    const uint8_t *const *windows = chunk->windows;
+    for (int64_t tile = 0; tile < tiles; tile++) {
         const int height = (int)(rows + (tile < n_higher));
-        PATH(tile)(height, &job->window, chunk->windows + p, to_mask, weights, counts + p * PATH(panel));
-        p += height;
+        PATH(tile)(height, &job->window, windows, to_mask, weights, &dots);
+        windows += height, dots.start += height, dots.out += height * PATH(panel);
         chunk->ahead = PATH(fetch)(chunk->ahead, chunk->ahead_bytes);
         next_weights = PATH(fetch)(next_weights, next_bytes);
     }
 }
 
-/* A panel's integers; written as a vector, for gcc 12 makes pieces of a loop that wait for each other in memory. */
-typedef int32_t PATH(vector) __attribute__((vector_size(4 * PATH(panel)), aligned(4), may_alias));
-
-/* dot = places that count - 2 * differing bits. */
+/* dot = start - 2 * differing bits; the mean of two sets of weights where some of the panel's are 0. */
 static void PATH(find_dots)(const struct PATH(job) *job, struct PATH(chunk) *chunk, int64_t panel) {
     const struct xnor_layer *layer = job->layer;
-    const int32_t *base = layer->base + panel * layer->n_classes * PATH(panel);
     const int64_t second_panel = layer->second_panel ? layer->second_panel[panel] : -1;
-    int32_t *dots = chunk->dots;
-    const int32_t *second = dots;
-    PATH(count_differing)(job, chunk, panel, dots);
-    if (second_panel >= 0) {
-        PATH(count_differing)(job, chunk, second_panel, chunk->second);
-        second = chunk->second;
-    }
-    for (int64_t i = 0; i < chunk->n_pictures; i++) {
-        const int64_t at = (chunk->picture + i) * PATH(out_pixels)(layer) + chunk->pixel;
-        for (int64_t p = 0; p < chunk->n_pixels; p++, dots += PATH(panel), second += PATH(panel)) {
-            PATH(vector) places = ((const PATH(vector) *)base)[layer->pixel_class[chunk->pixel + p]];
-            if (chunk->is_masked) places = (PATH(vector)){0} + job->n_nonzero[at + p];
-            const PATH(vector) differing = *(const PATH(vector) *)dots + *(const PATH(vector) *)second;
-            *(PATH(vector) *)dots = places - differing;
-        }
-    }
+    struct xnor_dots dots = {chunk->starts, 0, second_panel >= 0 ? 0 : 1, chunk->dots};
+    if (!chunk->is_masked) dots.start_offset = panel * layer->n_classes * PATH(panel);
+    PATH(multiply_panel)(job, chunk, panel, dots);
+    if (second_panel < 0) return;
+    PATH(multiply_panel)(job, chunk, second_panel, (struct xnor_dots){chunk->dot_rows, 0, 0, chunk->dots});
 }
 
 /* One output pixel per picture: its filters lie side by side in memory, as in the dots. */
@@ -257,15 +272,16 @@ static void PATH(store_single)(const struct xnor_call *call, const struct xnor_l
     memcpy(out, call->result == XNOR_SCALED ? (const void *)scaled : (const void *)dots, 4 * (size_t)n_filters);
 }
 
-/* Has the memory that store_chunk will write fetched, while the panel's bits are counted. */
-static void PATH(fetch_results)(const struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel) {
-    const int64_t all = PATH(out_pixels)(job->layer), filters = job->layer->filters, first = panel * PATH(panel);
-    const int64_t n_filters = xnor_min(PATH(panel), filters - first);
-    for (int64_t i = 0; i < chunk->n_pictures; i++)
-        for (int64_t j = 0; j < n_filters; j++) {
-            const float *row = (const float *)job->call->out + ((chunk->picture + i) * filters + first + j) * all;
-            for (int64_t p = 0; p < chunk->n_pixels; p += 16) __builtin_prefetch(row + chunk->pixel + p, 1, 3);
-        }
+/* Rows [filter][pixel] to their places in `out`, past the caches but for cache lines that are not whole. */
+static void PATH(stream_rows)(const float *rows, int64_t n_rows, int64_t length, float *out, int64_t out_stride) {
+    if (length == out_stride) length *= n_rows, n_rows = 1; /* they follow each other there, too */
+    for (int64_t i = 0; i < n_rows; i++, rows += length, out += out_stride) {
+        const int64_t head = xnor_min(length, (int64_t)(-(uintptr_t)out % 64 / sizeof *out));
+        const int64_t lines = (length - head) / 16, body = head + 16 * lines;
+        memcpy(out, rows, sizeof *out * (size_t)head);
+        PATH(stream_lines)(out + head, rows + head, lines);
+        memcpy(out + body, rows + body, sizeof *out * (size_t)(length - body));
+    }
 }
 
 static void PATH(store_chunk)(const struct PATH(job) *job, const struct PATH(chunk) *chunk, int64_t panel) {
@@ -278,10 +294,14 @@ static void PATH(store_chunk)(const struct PATH(job) *job, const struct PATH(chu
             PATH(store_single)(job->call, layer, chunk->dots + i * PATH(panel), chunk->picture + i, first, n_filters);
         return;
     }
-    for (int64_t i = 0; i < chunk->n_pictures; i++)
-        PATH(store)(chunk->dots + i * chunk->n_pixels * PATH(panel), chunk->n_pixels, alpha, layer->bias + first,
-                    n_filters,
-                    (float *)job->call->out + ((chunk->picture + i) * layer->filters + first) * all + chunk->pixel, all);
+    for (int64_t i = 0; i < chunk->n_pictures; i++) {
+        const int32_t *dots = chunk->dots + i * chunk->n_pixels * PATH(panel);
+        float *out = (float *)job->call->out + ((chunk->picture + i) * layer->filters + first) * all + chunk->pixel;
+        float *rows = chunk->rows ? chunk->rows : out;
+        const int64_t stride = chunk->rows ? chunk->n_pixels : all;
+        PATH(store)(dots, chunk->n_pixels, alpha, layer->bias + first, n_filters, rows, stride);
+        if (chunk->rows) PATH(stream_rows)(rows, n_filters, stride, out, all);
+    }
 }
 
 /* Max pooling of one picture's dots [out_height][out_width][panel]. */
@@ -338,7 +358,6 @@ static void PATH(multiply_item)(void *context, int64_t index) {
     if (PATH(open_chunk)(job, index / job->panel_parts, &chunk)) {
         const int64_t end = job->n_panels * (part + 1) / job->panel_parts;
         for (int64_t panel = job->n_panels * part / job->panel_parts; panel < end; panel++) {
-            if (job->is_cut && job->call->result != XNOR_SIGNS) PATH(fetch_results)(job, &chunk, panel);
             PATH(find_dots)(job, &chunk, panel);
             if (job->call->result == XNOR_SIGNS) PATH(sign_chunk)(job, &chunk, panel);
             else PATH(store_chunk)(job, &chunk, panel);
@@ -346,6 +365,7 @@ static void PATH(multiply_item)(void *context, int64_t index) {
     } else {
         atomic_store_explicit(&job->is_out_of_memory, 1, memory_order_relaxed);
     }
+    if (job->is_streamed) PATH(end_stream)();
     PATH(close_chunk)(&chunk);
 }
 

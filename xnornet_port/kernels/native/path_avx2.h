@@ -88,6 +88,22 @@ static void PATH(prepare)(const struct xnor_layer *layer, const uint64_t *signs,
 
 /* ---- the tile ---- */
 
+static inline __attribute__((always_inline)) void PATH(store_dots)(const int rows, __m256i sums[4][4], int is_first,
+                                                                   const struct xnor_dots *dots) {
+    const __m128i shift = _mm_cvtsi32_si128(dots->shift);
+    for (int i = 0; i < rows; i++) {
+        int32_t *out = dots->out + 64 * i;
+        const int32_t *start = is_first ? dots->start[i] + dots->start_offset : out;
+        for (int j = 0; j < 8; j++) {
+            const __m256i four = sums[i][j / 2];
+            const __m128i half = j % 2 ? _mm256_extracti128_si256(four, 1) : _mm256_castsi256_si128(four);
+            const __m256i counts = _mm256_sll_epi32(_mm256_cvtepu16_epi32(half), shift);
+            const __m256i before = _mm256_loadu_si256((const __m256i *)(start + 8 * j));
+            _mm256_storeu_si256((__m256i *)(out + 8 * j), _mm256_sub_epi32(before, counts));
+        }
+    }
+}
+
 /* Adds the bytes to sums of 16 bits, [pixel][filter]. */
 static inline __attribute__((always_inline)) void PATH(widen)(const int rows, __m256i bytes[4][2],
                                                               __m256i sums[4][4]) {
@@ -130,9 +146,8 @@ static inline __attribute__((always_inline)) void PATH(tile_units)(
 
 static inline __attribute__((always_inline)) void PATH(tile_rows_of)(
     const int rows, const struct xnor_window *window, const uint8_t *const *pixels, const uint8_t *weights,
-    int32_t *counts) {
+    const struct xnor_dots *dots) {
     enum { BYTES_HOLD = 7, SUMS_HOLD = 2044 }; /* 2044 units of 32 places: 65408 */
-    for (int i = 0; i < rows * 64; i++) counts[i] = 0;
     for (int64_t block = 0; block < window->n_words; block += SUMS_HOLD) {
         const int64_t end = xnor_min(window->n_words, block + SUMS_HOLD);
         __m256i sums[4][4];
@@ -141,24 +156,18 @@ static inline __attribute__((always_inline)) void PATH(tile_rows_of)(
         for (int64_t k = block; k < end; k += BYTES_HOLD)
             PATH(tile_units)(rows, window->table, window->offsets + k, xnor_min(BYTES_HOLD, end - k), pixels,
                              weights + 512 * k, sums);
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < 8; j++) {
-                const __m128i half = j % 2 ? _mm256_extracti128_si256(sums[i][j / 2], 1)
-                                           : _mm256_castsi256_si128(sums[i][j / 2]);
-                __m256i *to = (__m256i *)(counts + 64 * i + 8 * j);
-                _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_loadu_si256(to), _mm256_cvtepu16_epi32(half)));
-            }
+        PATH(store_dots)(rows, sums, block == 0, dots);
     }
 }
 
 static void PATH(tile)(int rows, const struct xnor_window *window, const uint8_t *const *pixels, int64_t to_mask,
-                       const void *weights, int32_t *counts) {
+                       const void *weights, const struct xnor_dots *dots) {
     (void)to_mask; /* zeros are in the encoding */
     switch (rows) {
-    case 1: PATH(tile_rows_of)(1, window, pixels, weights, counts); break;
-    case 2: PATH(tile_rows_of)(2, window, pixels, weights, counts); break;
-    case 3: PATH(tile_rows_of)(3, window, pixels, weights, counts); break;
-    case 4: PATH(tile_rows_of)(4, window, pixels, weights, counts); break;
+    case 1: PATH(tile_rows_of)(1, window, pixels, weights, dots); break;
+    case 2: PATH(tile_rows_of)(2, window, pixels, weights, dots); break;
+    case 3: PATH(tile_rows_of)(3, window, pixels, weights, dots); break;
+    case 4: PATH(tile_rows_of)(4, window, pixels, weights, dots); break;
     }
 }
 
@@ -182,27 +191,40 @@ static inline void PATH(transpose)(__m256 row[8]) {
     }
 }
 
-/* dots [pixel][64] to alpha * dot + bias at out[filter * out_stride + pixel]; the integers themselves without alpha. */
+/* dots [pixel][64] to alpha * dot + bias at out[filter * out_stride + pixel]; the integers themselves without alpha.
+ * The last 8 pixels may overlap those before, for storing a part of a vector takes long. */
 static void PATH(store)(const int32_t *dots, int64_t pixels, const float *alpha, const float *bias, int64_t filters,
                         float *out, int64_t out_stride) {
+    const int64_t step = xnor_min(8, pixels);
     for (int64_t j = 0; j < filters; j += 8) {
         const __m256 scale = alpha ? _mm256_loadu_ps(alpha + j) : _mm256_setzero_ps();
         const __m256 shift = alpha ? _mm256_loadu_ps(bias + j) : _mm256_setzero_ps();
-        for (int64_t p = 0; p < pixels; p += 8) {
-            const int n = (int)xnor_min(8, pixels - p);
+        for (int64_t first = 0; first < pixels; first += step) {
+            const int64_t p = xnor_min(first, pixels - step);
             __m256 row[8];
             for (int i = 0; i < 8; i++) {
-                const __m256i dot = _mm256_loadu_si256((const __m256i *)(dots + 64 * (p + (i < n ? i : 0)) + j));
+                const __m256i dot = _mm256_loadu_si256((const __m256i *)(dots + 64 * (p + (i < step ? i : 0)) + j));
                 row[i] = alpha ? _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dot), shift) : _mm256_castsi256_ps(dot);
             }
             PATH(transpose)(row);
-            const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-            const __m256i here = _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane);
-            for (int i = 0; i < 8 && j + i < filters; i++)
-                _mm256_maskstore_ps(out + (j + i) * out_stride + p, here, row[i]);
+            float *to = out + j * out_stride + p;
+            const int n = (int)xnor_min(8, filters - j);
+            if (step == 8)
+                for (int i = 0; i < n; i++) _mm256_storeu_ps(to + i * out_stride, row[i]);
+            else
+                for (int i = 0; i < n; i++) memcpy(to + i * out_stride, &row[i], 4 * (size_t)step);
         }
     }
 }
+
+enum { PATH(can_stream) = 1 };
+
+static void PATH(stream_lines)(float *out, const float *from, int64_t lines) {
+    for (int64_t i = 0; i < 2 * lines; i++)
+        _mm256_stream_si256((__m256i *)(out + 8 * i), _mm256_loadu_si256((const __m256i *)(from + 8 * i)));
+}
+
+static void PATH(end_stream)(void) { _mm_sfence(); }
 
 /* The signs of a panel's dots as bits: negative, and (the result) not 0. */
 static uint64_t PATH(threshold)(const int32_t *dots, const int32_t *flip, const int32_t *positive_from,

@@ -39,6 +39,15 @@ static int PATH(is_available)(void) {
 
 static inline uint64_t PATH(popcount)(uint64_t word) { return (uint64_t)__builtin_popcountll(word); }
 
+/* The word at pixel + offset, of which each lane gets a copy, xor w: loading it anew for each vector of filters takes no
+ * instruction of its own, so that fewer have to be issued where another thread shares the core. */
+static inline __m512i PATH(xor)(const uint8_t *pixel, int64_t offset, __m512i w) {
+    __m512i differing;
+    __asm__("vpxorq (%2,%3)%{1to8%}, %1, %0" : "=v"(differing) : "v"(w), "r"(pixel), "r"(offset),
+            "m"(*(const uint64_t(*)[])pixel));
+    return differing;
+}
+
 static inline __m512i PATH(word)(const uint8_t *at) {
     uint64_t word;
     memcpy(&word, at, 8);
@@ -55,13 +64,16 @@ static inline __m512i PATH(differing)(__m512i a, __m512i w, __m512i mask) {
     return _mm512_popcnt_epi64(_mm512_ternarylogic_epi64(a, w, mask, DIFFER_IN_MASK));
 }
 
-static inline __attribute__((always_inline)) void PATH(store_sums)(const int rows, __m512i sums[8][2],
-                                                                   int32_t *counts) {
+static inline __attribute__((always_inline)) void PATH(store_dots)(const int rows, __m512i sums[8][2],
+                                                                   const struct xnor_dots *dots) {
+    const __m512i lower_halves = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m128i shift = _mm_cvtsi32_si128(dots->shift);
 #pragma GCC unroll 8
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
-        for (int j = 0; j < 2; j++)
-            _mm256_storeu_si256((__m256i *)(counts + 16 * i + 8 * j), _mm512_cvtepi64_epi32(sums[i][j]));
+    for (int i = 0; i < rows; i++) {
+        const __m512i start = _mm512_loadu_si512(dots->start[i] + dots->start_offset);
+        const __m512i counts = _mm512_permutex2var_epi32(sums[i][0], lower_halves, sums[i][1]);
+        _mm512_storeu_si512(dots->out + 16 * i, _mm512_sub_epi32(start, _mm512_sll_epi32(counts, shift)));
+    }
 }
 
 /* Words from `k` on, xor, popcount and add; in the last n_halves only the lower half counts. */
@@ -73,10 +85,10 @@ static inline __attribute__((always_inline)) void PATH(add_words)(
         const __m512i w0 = _mm512_loadu_si512(weights), w1 = _mm512_loadu_si512(weights + 8);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
-            __m512i a = PATH(word)(pixels[i] + window->offsets[k]);
-            __asm__("" : "+v"(a)); /* kept in a register, not loaded again for each vector of filters */
-            sums[i][0] = _mm512_add_epi64(sums[i][0], _mm512_popcnt_epi64(_mm512_xor_si512(a, w0)));
-            sums[i][1] = _mm512_add_epi64(sums[i][1], _mm512_popcnt_epi64(_mm512_xor_si512(a, w1)));
+            const __m512i a0 = PATH(xor)(pixels[i], window->offsets[k], w0);
+            const __m512i a1 = PATH(xor)(pixels[i], window->offsets[k], w1);
+            sums[i][0] = _mm512_add_epi64(sums[i][0], _mm512_popcnt_epi64(a0));
+            sums[i][1] = _mm512_add_epi64(sums[i][1], _mm512_popcnt_epi64(a1));
         }
     }
     const __m512i lower = _mm512_set1_epi64(0xffffffff);
@@ -135,19 +147,19 @@ static inline __attribute__((always_inline)) int64_t PATH(add_pairs)(
 
 static inline __attribute__((always_inline)) void PATH(tile_plain)(
     const int rows, const struct xnor_window *window, const uint8_t *const *pixels, const uint64_t *weights,
-    int32_t *counts) {
+    const struct xnor_dots *dots) {
     __m512i sums[8][2];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) sums[i][0] = sums[i][1] = _mm512_setzero_si512();
     const int64_t done = PATH(add_pairs)(rows, window, pixels, weights, sums);
     PATH(add_words)(rows, done, window, pixels, weights, sums);
-    PATH(store_sums)(rows, sums, counts);
+    PATH(store_dots)(rows, sums, dots);
 }
 
 /* Where zeros take part: popcount((a ^ w) & mask). */
 static inline __attribute__((always_inline)) void PATH(tile_masked)(
     const int rows, const struct xnor_window *window, const uint8_t *const *pixels, int64_t to_mask,
-    const uint64_t *weights, int32_t *counts) {
+    const uint64_t *weights, const struct xnor_dots *dots) {
     __m512i sums[8][2];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) sums[i][0] = sums[i][1] = _mm512_setzero_si512();
@@ -162,19 +174,19 @@ static inline __attribute__((always_inline)) void PATH(tile_masked)(
             sums[i][1] = _mm512_add_epi64(sums[i][1], PATH(differing)(a, w1, mask));
         }
     }
-    PATH(store_sums)(rows, sums, counts);
+    PATH(store_dots)(rows, sums, dots);
 }
 
 #define TILE_CASE(rows)                                                             \
     case rows:                                                                      \
         if (to_mask)                                                                \
-            PATH(tile_masked)(rows, window, pixels, to_mask, weights, counts);      \
+            PATH(tile_masked)(rows, window, pixels, to_mask, weights, dots);        \
         else                                                                        \
-            PATH(tile_plain)(rows, window, pixels, weights, counts);                \
+            PATH(tile_plain)(rows, window, pixels, weights, dots);                  \
         break;
 
 static void PATH(tile)(int rows, const struct xnor_window *window, const uint8_t *const *pixels, int64_t to_mask,
-                       const void *weights, int32_t *counts) {
+                       const void *weights, const struct xnor_dots *dots) {
     switch (rows) {
         TILE_CASE(1)
         TILE_CASE(2)
@@ -295,6 +307,14 @@ static void PATH(store)(const int32_t *dots, int64_t pixels, const float *alpha,
                 _mm512_mask_storeu_ps(out + i * out_stride + p, (__mmask16)((1u << step) - 1), row[i]);
     }
 }
+
+enum { PATH(can_stream) = 1 };
+
+static void PATH(stream_lines)(float *out, const float *from, int64_t lines) {
+    for (int64_t i = 0; i < lines; i++) _mm512_stream_si512((void *)(out + 16 * i), _mm512_loadu_si512(from + 16 * i));
+}
+
+static void PATH(end_stream)(void) { _mm_sfence(); }
 
 /* The signs of a panel's dots as bits: negative, and (the result) not 0. */
 static uint64_t PATH(threshold)(const int32_t *dots, const int32_t *flip, const int32_t *positive_from,

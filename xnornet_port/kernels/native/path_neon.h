@@ -15,7 +15,7 @@ static inline uint8x16_t PATH(word)(const uint8_t *at, uint64_t mask) {
 
 static inline __attribute__((always_inline)) void PATH(tile_rows_of)(
     const int rows, const struct xnor_window *window, const uint8_t *const *pixels, int64_t to_mask,
-    const uint64_t *weights, int32_t *counts) {
+    const uint64_t *weights, int first_row, const struct xnor_dots *dots) {
     enum { VECTORS = 4, BYTES_HOLD = 31 }; /* 31 words of at most 8 bits per byte: 248 */
     const int64_t n = window->n_words + window->n_halves;
     uint64x2_t sums[4][VECTORS];
@@ -47,17 +47,22 @@ static inline __attribute__((always_inline)) void PATH(tile_rows_of)(
             for (int j = 0; j < VECTORS; j++)
                 sums[i][j] = vpadalq_u32(sums[i][j], vpaddlq_u16(vpaddlq_u8(bytes[i][j])));
     }
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < VECTORS; j++)
-            vst1_s32(counts + 8 * i + 2 * j, vreinterpret_s32_u32(vmovn_u64(sums[i][j])));
+    for (int i = first_row; i < first_row + rows; i++) {
+        const int32_t *start = dots->start[i] + dots->start_offset;
+        for (int j = 0; j < VECTORS; j++) {
+            const int32x2_t count = vreinterpret_s32_u32(vmovn_u64(sums[i - first_row][j]));
+            const int32x2_t differing = vshl_s32(count, vdup_n_s32(dots->shift));
+            vst1_s32(dots->out + 8 * i + 2 * j, vsub_s32(vld1_s32(start + 2 * j), differing));
+        }
+    }
 }
 
 static void PATH(tile)(int rows, const struct xnor_window *window, const uint8_t *const *pixels, int64_t to_mask,
-                       const void *weights, int32_t *counts) {
-    if (rows == 4 && to_mask) PATH(tile_rows_of)(4, window, pixels, to_mask, weights, counts);
-    else if (rows == 4) PATH(tile_rows_of)(4, window, pixels, 0, weights, counts);
+                       const void *weights, const struct xnor_dots *dots) {
+    if (rows == 4 && to_mask) PATH(tile_rows_of)(4, window, pixels, to_mask, weights, 0, dots);
+    else if (rows == 4) PATH(tile_rows_of)(4, window, pixels, 0, weights, 0, dots);
     else
-        for (int i = 0; i < rows; i++) PATH(tile_rows_of)(1, window, pixels + i, to_mask, weights, counts + 8 * i);
+        for (int i = 0; i < rows; i++) PATH(tile_rows_of)(1, window, pixels + i, to_mask, weights, i, dots);
 }
 
 #include "portable.h"

@@ -14,7 +14,7 @@ static inline uint64_t PATH(popcount)(uint64_t word) {
 }
 
 static void PATH(tile)(int rows, const struct xnor_window *window, const uint8_t *const *pixels, int64_t to_mask,
-                       const void *weights, int32_t *counts) {
+                       const void *weights, const struct xnor_dots *dots) {
     (void)rows;
     const uint64_t *w = weights;
     uint64_t sums[8] = {0};
@@ -25,7 +25,8 @@ static void PATH(tile)(int rows, const struct xnor_window *window, const uint8_t
         if (k >= window->n_words) mask &= 0xffffffff;
         for (int j = 0; j < 8; j++) sums[j] += PATH(popcount)((a ^ w[j]) & mask);
     }
-    for (int j = 0; j < 8; j++) counts[j] = (int32_t)sums[j];
+    const int32_t *start = dots->start[0] + dots->start_offset;
+    for (int j = 0; j < 8; j++) dots->out[j] = start[j] - (int32_t)(sums[j] << dots->shift);
 }
 
 #include "portable.h"

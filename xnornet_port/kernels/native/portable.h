@@ -52,6 +52,11 @@ static int PATH(pack_channels)(const float *x, int64_t channels, uint32_t *signs
 }
 
 #ifndef PATH_HAS_STORE
+/* Whether there are stores past the caches: stream_lines writes whole cache lines, end_stream waits for them. */
+enum { PATH(can_stream) = 0 };
+static void PATH(stream_lines)(float *out, const float *from, int64_t lines) { memcpy(out, from, 64 * (size_t)lines); }
+static void PATH(end_stream)(void) {}
+
 /* dots [pixel][panel] to alpha * dot + bias at out[filter * out_stride + pixel]; the integers themselves without alpha. */
 static void PATH(store)(const int32_t *dots, int64_t pixels, const float *alpha, const float *bias, int64_t filters,
                         float *out, int64_t out_stride) {

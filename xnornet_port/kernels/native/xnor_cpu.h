@@ -14,6 +14,11 @@
 #error "the packed words are read in halves, which needs a little-endian processor"
 #endif
 
+/* Larger results go past the caches. The second-level ones hold 1 or 2 MB, and other things as well. */
+#ifndef XNOR_CACHE_BYTES
+#define XNOR_CACHE_BYTES (2 << 20)
+#endif
+
 /* A convolution: sizes, prepared weights, and what each output pixel's padding changes. Filters come in panels. */
 struct xnor_layer {
     int64_t channels, height, width;
@@ -58,6 +63,14 @@ struct xnor_window {
     const int32_t *offsets;
     int64_t n_words, n_halves;
     const void *table; /* of paths that encode pictures */
+};
+
+/* What becomes of a tile's counts of differing bits: dot = start - (count << shift). */
+struct xnor_dots {
+    const int32_t *const *start; /* per pixel: where the starts of a panel's filters lie, side by side */
+    int64_t start_offset;        /* to be added to each pointer, in integers */
+    int shift;
+    int32_t *out;                /* [pixel][filter] */
 };
 
 enum { XNOR_OK = 0, XNOR_ZEROS = 1, XNOR_NO_MEMORY = -1 };
