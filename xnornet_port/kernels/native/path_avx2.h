@@ -171,6 +171,68 @@ static void PATH(tile)(int rows, const struct xnor_window *window, const uint8_t
     }
 }
 
+/* ---- packing ---- */
+
+/* Signs of up to 32 channels of up to 8 pixels: each channel's sign bits are shifted in from below. Returns whether there
+ * is a zero or NaN among them. */
+static inline __attribute__((always_inline)) int PATH(pack_block)(const float *x, int64_t channel_stride,
+                                                                  int64_t channels, int64_t pixels, uint32_t *signs,
+                                                                  uint32_t *nonzero, int64_t pixel_stride) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i here = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)pixels), lane);
+    __m256i sign_bits = _mm256_setzero_si256(), zero_bits = sign_bits, found = sign_bits;
+    for (int64_t c = channels - 1; c >= 0; c--) {
+        const float *at = x + c * channel_stride;
+        const __m256 v = pixels == 8 ? _mm256_loadu_ps(at) : _mm256_maskload_ps(at, here);
+        const __m256i is_zero = _mm256_castps_si256(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_EQ_UQ)); /* -1; NaN too */
+        found = _mm256_or_si256(found, is_zero);
+        sign_bits = _mm256_or_si256(_mm256_slli_epi32(sign_bits, 1), _mm256_srli_epi32(_mm256_castps_si256(v), 31));
+        if (nonzero) zero_bits = _mm256_sub_epi32(_mm256_slli_epi32(zero_bits, 1), is_zero);
+    }
+    const uint32_t all = (uint32_t)((UINT64_C(1) << channels) - 1);
+    uint32_t sign_words[8], zero_words[8];
+    _mm256_storeu_si256((__m256i *)sign_words, _mm256_andnot_si256(zero_bits, sign_bits));
+    _mm256_storeu_si256((__m256i *)zero_words, zero_bits);
+    for (int64_t i = 0; i < pixels; i++) signs[i * pixel_stride] = sign_words[i];
+    for (int64_t i = 0; nonzero && i < pixels; i++) nonzero[i * pixel_stride] = all & ~zero_words[i];
+    return !_mm256_testz_si256(found, here);
+}
+
+static int PATH(pack_pixels)(const float *x, int64_t channel_stride, int64_t channels, int64_t pixels,
+                             uint32_t *signs, uint32_t *nonzero, int64_t pixel_stride) {
+    int found = 0;
+    for (int64_t first = 0; first < channels; first += 32) {
+        const int64_t n = xnor_min(32, channels - first);
+        for (int64_t p = 0; p < pixels; p += 8) {
+            const float *from = x + first * channel_stride + p;
+            const int64_t at = p * pixel_stride + first / 32, here = xnor_min(8, pixels - p);
+            uint32_t *mask = nonzero ? nonzero + at : NULL;
+            if (here == 8) found |= PATH(pack_block)(from, channel_stride, n, 8, signs + at, mask, pixel_stride);
+            else found |= PATH(pack_block)(from, channel_stride, n, here, signs + at, mask, pixel_stride);
+        }
+    }
+    return found;
+}
+
+/* The same for one pixel: channels lie side by side in memory. */
+static int PATH(pack_channels)(const float *x, int64_t channels, uint32_t *signs, uint32_t *nonzero) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    uint32_t zeros = 0;
+    for (int64_t first = 0; first < channels; first += 8) {
+        const __m256i here = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)xnor_min(8, channels - first)), lane);
+        const __m256 v = _mm256_maskload_ps(x + first, here);
+        const uint32_t inside = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(here));
+        const uint32_t is_zero =
+            inside & (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_EQ_UQ));
+        const uint32_t is_negative = (uint32_t)_mm256_movemask_ps(v) & ~is_zero;
+        const int64_t shift = first % 32;
+        signs[first / 32] = (shift ? signs[first / 32] : 0) | is_negative << shift;
+        if (nonzero) nonzero[first / 32] = (shift ? nonzero[first / 32] : 0) | (inside & ~is_zero) << shift;
+        zeros |= is_zero;
+    }
+    return zeros != 0;
+}
+
 /* ---- results ---- */
 
 static inline void PATH(transpose)(__m256 row[8]) {
@@ -245,12 +307,9 @@ static uint64_t PATH(threshold)(const int32_t *dots, const int32_t *flip, const 
     return ~(not_below & not_above);
 }
 
-#define PATH_HAS_STORE
-#include "portable.h"
 #include "convolve.h"
 #include "batch.h"
 #pragma GCC pop_options
-#undef PATH_HAS_STORE
 #undef PATH_ENCODES
 #undef PATH_NAME
 #undef PATH

@@ -1,5 +1,5 @@
 /* Packing, storing and thresholds in plain C, for paths that have no better; compilers turn these loops into vectors.
- * Included once per path.
+ * Included once for each of those.
  */
 
 /* One unit of `n` pixels; returns whether there is a zero or NaN among them. */
@@ -51,7 +51,6 @@ static int PATH(pack_channels)(const float *x, int64_t channels, uint32_t *signs
     return PATH(pack_pixels)(x, 1, channels, 1, signs, nonzero, xnor_units(channels));
 }
 
-#ifndef PATH_HAS_STORE
 /* Whether there are stores past the caches: stream_lines writes whole cache lines, end_stream waits for them. */
 enum { PATH(can_stream) = 0 };
 static void PATH(stream_lines)(float *out, const float *from, int64_t lines) { memcpy(out, from, 64 * (size_t)lines); }
@@ -81,4 +80,3 @@ static uint64_t PATH(threshold)(const int32_t *dots, const int32_t *flip, const 
     *negative = below & ~above;
     return below | above;
 }
-#endif
