@@ -3,7 +3,7 @@
     python benchmarks/xnor_conv.py --output benchmarks/results/xnor_conv.md
     python benchmarks/xnor_conv.py --layers conv3,fc6 --batches 1 --threads 1 --peers float --seconds 2
 
-Within a round every contender of a layer has its turn of a few milliseconds, in an order that alternates, so that a
+Within a round every contender of a layer has its turn of some milliseconds, in an order that alternates, so that a
 busy machine slows all alike. Times are wall-clock medians over the rounds, spread is (90th - 10th percentile) / median.
 Ours is all of the work: float in, signs, packing, product, scale, float out; so is that of the peers. Weights are
 prepared beforehand.
@@ -12,6 +12,7 @@ Exactness is checked first. onnxruntime takes part where it is installed, Larq C
 """
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +78,8 @@ LAYERS = {
     "256@14": Layer(256, 256, 3, 1, 14, RESNET),
     "512@7": Layer(512, 512, 3, 1, 7, RESNET),
 }
+TURN = 0.02  # seconds that a contender has in a round
+LIMIT, TILE = "popcount limit", "tile alone"
 FULLY_CONNECTED = ("fc6", "fc7")
 FULLY_CONNECTED_WANTED = {1: 45.0, 32: 20.0}
 
@@ -110,24 +114,24 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="only the times, as JSON (used for the AVX2 table)")
     parser.add_argument("--output", type=Path, default=None)
     arguments = parser.parse_args()
-    with larq_process(arguments.larq_python) as larq:
-        rows = list(measure(arguments, larq, is_quiet=arguments.json))
+    with larq_process(arguments.larq_python) as larq, limit_library() as library:
+        rows = list(measure(arguments, larq, library))
     if arguments.json:
         print(json.dumps(rows))
         return
     forced = [] if arguments.no_avx2 or "avx2" not in available_paths() else measure_avx2(arguments)
-    text = page(arguments, rows, forced, limits(rows))
+    text = page(arguments, rows, forced)
     print(text) if arguments.output is None else arguments.output.write_text(text, encoding="utf-8")
 
 
-def measure(arguments: argparse.Namespace, larq: LarqProcess | None, is_quiet: bool) -> Iterator[Row]:
+def measure(arguments: argparse.Namespace, larq: LarqProcess | None, library: ctypes.CDLL | None) -> Iterator[Row]:
     for name in arguments.layers.split(","):
         for batch in map(int, arguments.batches.split(",")):
             for threads in map(int, arguments.threads.split(",")):
                 torch.set_num_threads(threads)
-                turns = make_turns(name, batch, threads, arguments, larq)
+                turns = make_turns(name, batch, threads, arguments, larq, library)
                 row = Row(name, batch, threads, run_rounds(turns, arguments.seconds))
-                if not is_quiet:
+                if not arguments.json:
                     ratio = f"{row.fastest_float / row.ours:.2f}"
                     print(f"{name} batch {batch} threads {threads}: ratio {ratio}", file=sys.stderr)
                 yield row
@@ -148,7 +152,7 @@ def run_rounds(turns: dict[str, Turn], seconds: float) -> dict[str, tuple[float,
     names, n_rounds, end = list(turns), 0, time.perf_counter() + seconds
     while time.perf_counter() < end or n_rounds < 3:
         for name in names:
-            times[name] += turns[name](0.003)
+            times[name] += turns[name](TURN)
         names.reverse()
         n_rounds += 1
     return {name: (statistics.median(times[name]), spread(times[name])) for name in turns}
@@ -160,7 +164,12 @@ def spread(times: list[float]) -> float:
 
 
 def make_turns(
-    name: str, batch: int, threads: int, arguments: argparse.Namespace, larq: LarqProcess | None
+    name: str,
+    batch: int,
+    threads: int,
+    arguments: argparse.Namespace,
+    larq: LarqProcess | None,
+    library: ctypes.CDLL | None,
 ) -> dict[str, Turn]:
     layer, peers = LAYERS[name], arguments.peers.split(",")
     generator = torch.Generator().manual_seed(1)
@@ -181,6 +190,8 @@ def make_turns(
         assert torch.equal(contenders["int8"](), exact), name
     if "onnx" in peers:
         contenders |= onnxruntime_float(x, weight, layer.padding, threads)
+    if library is not None and threads == 1:
+        contenders |= limits(library, backend.instructions, layer.words, layer.products * batch)
     turns: dict[str, Turn] = {label: partial(turn, contender) for label, contender in contenders.items()}
     if larq is not None:
         turns |= larq_signs(larq, x, packed.alpha.view(-1, 1, 1, 1) * weight.sign(), layer.padding, threads)
@@ -261,26 +272,30 @@ def larq_signs(larq: LarqProcess, x: torch.Tensor, weight: torch.Tensor, padding
     return {f"larq {kernel}": larq.turn}
 
 
-def limits(rows: list[Row]) -> dict[int, dict[str, float]]:
-    """xnor_limit.c's figures by words of a filter; empty where there is no gcc."""
+@contextmanager
+def limit_library() -> Iterator[ctypes.CDLL | None]:
+    """xnor_limit.c, or None where there is no gcc."""
     with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / "xnor_limit"
-        command = ["gcc", "-std=c11", "-O3", "-ffp-contract=off", str(ROOT / "benchmarks/xnor_limit.c"),
-                   "-o", str(program), "-pthread", "-lm"]  # fmt: skip
+        library = Path(folder) / "xnor_limit.so"
+        command = ["gcc", "-std=c11", "-O3", "-ffp-contract=off", "-shared", "-fPIC", "-pthread",
+                   str(ROOT / "benchmarks/xnor_limit.c"), "-o", str(library), "-lm"]  # fmt: skip
         try:
             subprocess.run(command, check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError):
-            return {}
-        figures = {}
-        for words in sorted({LAYERS[row.layer].words for row in rows}):
-            done = subprocess.run([str(program), str(words)], check=True, capture_output=True, text=True)
-            figures[words] = {name: float(value) for name, value in (line.split() for line in done.stdout.splitlines())}
-        return figures
+            yield None
+        else:
+            yield ctypes.CDLL(str(library))
 
 
-def page(
-    arguments: argparse.Namespace, rows: list[Row], forced: list[Row], figures: dict[int, dict[str, float]]
-) -> str:
+def limits(library: ctypes.CDLL, path: str, words: int, products: int) -> dict[str, Contender]:
+    """As many products of bits by the instructions alone, and by the inner kernel alone; empty for other paths."""
+    name, n_words, n = path.encode(), ctypes.c_int64(words), ctypes.c_int64(products)
+    if not library.xnor_limit(name, ctypes.c_int64(0)):
+        return {}
+    return {LIMIT: lambda: library.xnor_limit(name, n), TILE: lambda: library.xnor_tile(name, n_words, n)}
+
+
+def page(arguments: argparse.Namespace, rows: list[Row], forced: list[Row]) -> str:
     path = arguments.instructions or available_paths()[0]
     parts = [
         "# XNOR convolutions beside torch and others",
@@ -298,9 +313,10 @@ def page(
     ]
     if forced:
         parts += ["", "## Both forced to AVX2, one thread (wanted: 5)", "", *table(forced, lambda _: 5)]
-    if figures:
+    limited = [row for row in rows if LIMIT in row.times]
+    if limited:
         title = "## Share of the processor's popcount limit (wanted: 75 % where a filter has 36 words or more)"
-        parts += ["", title, "", *shares(rows, figures, path)]
+        parts += ["", title, "", *shares(limited)]
     return "\n".join(parts) + "\n"
 
 
@@ -315,7 +331,7 @@ def larq_words(rows: list[Row]) -> list[str]:
 
 
 def table(rows: list[Row], wanted_of: Callable[[Row], float]) -> list[str]:
-    names = list(dict.fromkeys(name for row in rows for name in row.times))
+    names = [name for name in dict.fromkeys(name for row in rows for name in row.times) if name not in (LIMIT, TILE)]
     lines = [f"| layer | batch | threads | {' | '.join(names)} | ratio | wanted |", "|---" * (len(names) + 5) + "|"]
     for row in rows:
         cells = [cell(row.times.get(name)) for name in names]
@@ -363,29 +379,21 @@ def larq_summary(rows: list[Row]) -> list[str]:
     return lines
 
 
-def shares(rows: list[Row], figures: dict[int, dict[str, float]], path: str) -> list[str]:
-    limit_of = {"avx512": "avx512_limit", "avx512_carry_save": "avx512_carry_save_limit", "avx2": "avx2_limit"}
+def shares(rows: list[Row]) -> list[str]:
     lines = [
-        "Limit: products of bits per cycle of the instructions alone, on registers (`xnor_limit.c`, now); tile:",
-        "the inner kernel on data in the first-level cache. A layer's products per cycle are inputs x filters x",
-        "kernel x output pixels x batch / (median seconds x clock), packing and storing of floats included.",
+        "limit: as many products of bits as the layer has (inputs x filters x kernel x output pixels x batch) by the",
+        "path's instructions alone, on registers; tile: by the inner kernel alone, on data in the first-level cache",
+        "(`xnor_limit.c`). Both are contenders of the same rounds. Ours has the packing and the storing of floats with",
+        "it, and Python. Share = limit / ours.",
         "",
-        "| layer | words | batch | products | median ms | clock GHz | per cycle | tile | limit | share |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| layer | words | batch | products | ours, ms | tile, ms | limit, ms | share |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        layer, found = LAYERS[row.layer], figures[LAYERS[row.layer].words]
-        if row.threads != 1 or limit_of.get(path) not in found:
-            continue
-        products, limit = layer.products * row.batch, found[limit_of[path]]
-        per_cycle = products / (row.ours * found["clock_ghz"] * 1e9)
-        sizes = (
-            f"{layer.words} | {row.batch} | {products / 1e6:.1f} M | {row.ours * 1e3:.3f} | {found['clock_ghz']:.2f}"
-        )
-        tile = found[path + "_tile"]
-        lines.append(
-            f"| {row.layer} | {sizes} | {per_cycle:.0f} | {tile:.0f} | {limit:.0f} | {per_cycle / limit:.0%} |"
-        )
+        layer, (limit, _), (tile, _) = LAYERS[row.layer], row.times[LIMIT], row.times[TILE]
+        sizes = f"{layer.words} | {row.batch} | {layer.products * row.batch / 1e6:.1f} M"
+        times = f"{row.ours * 1e3:.3f} | {tile * 1e3:.3f} | {limit * 1e3:.3f}"
+        lines.append(f"| {row.layer} | {sizes} | {times} | {limit / row.ours:.0%} |")
     return lines
 
 
