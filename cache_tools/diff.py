@@ -6,6 +6,7 @@ the first and the worst differing element are shown. The exit code is 0 when the
 """
 
 import argparse
+import math
 from itertools import zip_longest
 
 from cache_tools.console import add_quiet
@@ -26,10 +27,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("left", metavar="A", help="a .t7 file")
     parser.add_argument("right", metavar="B", help="another")
     parser.add_argument(
-        "--tolerance", type=float, default=0.0, metavar="X", help="let floats in tensors differ by this (default: 0)"
+        "--tolerance",
+        type=tolerance,
+        default=0.0,
+        metavar="X",
+        help="by how much floats in tensors may differ (default: 0)",
     )
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="differences shown (default: 50)")
     add_quiet(parser)
+
+
+def tolerance(text: str) -> float:
+    """A number from 0 on; with nan everything would be equal."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 on, found {text!r}")
+    return number
 
 
 def run(arguments: argparse.Namespace) -> int:

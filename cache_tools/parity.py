@@ -14,7 +14,7 @@ from typing import Any
 
 from cache_tools.console import add_quiet, positive, progress_bar
 from cache_tools.parity_page import page
-from cache_tools.parity_run import Subject, findings_of, open_subject, run_pictures
+from cache_tools.parity_run import Subject, findings_of, is_alexnet, open_subject, run_pictures
 from cache_tools.parity_state import Progress, key_of
 from cache_tools.parity_verdict import PUBLISHED_TOP1, Findings, Verdict, verdict_of
 from lua_compat.atomic_file import replace_file
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--published", type=percent_or_none, default="by kind", metavar="PERCENT",
-        help="top-1 to compare with, or none (default: 43.3 with binary inputs, 56.8 with binary weights only)",
+        help="top-1 to compare with, or none (default: AlexNet's, 43.3 with binary inputs, 56.8 with binary weights)",
     )  # fmt: skip
     parser.add_argument("--binary-weight", action="store_true", help="binarise a network that bears no mark of it")
     parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="pictures at a time (default: 32)")
@@ -98,8 +98,9 @@ def validated(path: Path, arguments: argparse.Namespace, states: list[Path]) -> 
         progress, state = tested(path, subject, data, n_pictures, arguments)
         states.append(state)
         findings = findings_of(subject, progress, data.n_test)
-    published = PUBLISHED_TOP1.get(subject.kind) if arguments.published == "by kind" else arguments.published
-    verdict = verdict_of(findings, published)
+    by_kind = arguments.published == "by kind"
+    published = PUBLISHED_TOP1.get(subject.kind) if by_kind else arguments.published
+    verdict = verdict_of(findings, published, other_network=by_kind and not is_alexnet(subject.network))
     report = as_report(path, subject, findings, published, verdict, progress.n_unreadable)
     if not arguments.json:
         print("\n".join(lines(report) if not arguments.quiet else lines(report)[-1:]))

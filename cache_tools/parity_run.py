@@ -25,8 +25,9 @@ from xnornet_port.errors import XnorNetError
 from xnornet_port.model import count_classes, load_model, uses_binary_inputs
 from xnornet_port.summation import convolution_sums
 from xnornet_port.xnor_inference import XnorModel
+from xnornet_port.xnor_layers import BinaryWeightConvolution, XnorConvolution
 
-__all__ = ["Subject", "findings_of", "open_subject", "run_pictures"]
+__all__ = ["Subject", "findings_of", "is_alexnet", "open_subject", "run_pictures"]
 
 SAVE_SECONDS = 60
 
@@ -41,9 +42,7 @@ class Subject:
     network: nn.Module  # by float convolutions
     binarizer: Binarizer | None  # where the network's weights are latent and tested as alpha sign(W)
     model: XnorModel | None  # by the kernels, where it has binary inputs
-    other_numbers: tuple[
-        str, ...
-    ]  # of a packed file, but for the bits, which are held against the network filter by filter
+    other_numbers: tuple[str, ...]  # of a packed file, but for the bits: these are compared filter by filter
     is_unpacked: bool  # the float network is the packed file unpacked: there is no other to hold its weights against
 
 
@@ -71,6 +70,15 @@ def open_subject(path: Path, packed: Path | None, binary_weight: bool) -> Subjec
     binarizer = Binarizer(network) if is_binarised else None
     n_classes = count_classes(network, str(path))
     return Subject(kind, weights, n_classes, network, binarizer, model, other_numbers, is_unpacked=False)
+
+
+def is_alexnet(network: nn.Module) -> bool:
+    """Whether a network has the convolutions of the paper's AlexNet, whose accuracies were published: 8, the first of
+    96 filters of 11 x 11.
+    """
+    kinds = (nn.Conv2d, XnorConvolution, BinaryWeightConvolution)
+    convolutions = [layer for layer in network.modules() if isinstance(layer, kinds)]
+    return len(convolutions) == 8 and (convolutions[0].out_channels, convolutions[0].kernel_size) == (96, (11, 11))
 
 
 def run_pictures(

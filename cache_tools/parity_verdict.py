@@ -88,15 +88,18 @@ class Verdict:
         return f"{self.word}: {self.reason}"
 
 
-def verdict_of(findings: Findings, published: float | None) -> Verdict:
-    """`published`: the top-1 to compare with, in per cent; None compares the two paths only."""
+def verdict_of(findings: Findings, published: float | None, other_network: bool = False) -> Verdict:
+    """`published`: the top-1 to compare with, in per cent; None compares the two paths only.
+
+    `other_network`: that figure is not of networks of this shape.
+    """
     wrong = _what_is_wrong(findings)
     if wrong:
         return Verdict("differs", wrong)
     paths = _paths(findings)
     if published is None:
         return Verdict("agrees" if paths else "not comparable", paths or "one path only, and no published figure")
-    obstacle = _obstacle(findings)
+    obstacle = _obstacle(findings) or ("the published figure is AlexNet's (--published)" if other_network else "")
     if obstacle:
         return Verdict("not comparable", f"{obstacle}{'; ' if paths else ''}{paths}")
     measured = findings.xnor_top1 or findings.top1

@@ -56,14 +56,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the page, say where it is. Raises XnorNetError for a folder without logs and for damaged files."""
     folder: Path = arguments.run
-    progress = partial(progress_bar, quiet=arguments.quiet)
+    output: Path = arguments.output or folder / "report.html"
     columns = read_curves(folder)
+    if not output.parent.is_dir():  # told before the networks are read, as the next
+        raise XnorNetError(f"{output}: the folder {output.parent} does not exist")
+    if arguments.names is not None and not arguments.names.is_file():
+        raise XnorNetError(f"{arguments.names}: no such file (--names)")
+    progress = partial(progress_bar, quiet=arguments.quiet)
     record, options = read_record(folder), recorded_options(folder)
     body = [header(folder, columns, record, options, first_epoch(folder))]
     body.append(curves(columns, first_epoch(folder), partial(learning_rates, folder)))
     body += model_sections(arguments, options, progress)
     body.append(record_section(folder, record, options))
-    output: Path = arguments.output or folder / "report.html"
     with replace_file(output, sync=False) as file:
         file.write(page(f"{folder.resolve().parent.name}/{folder.resolve().name}", body).encode("utf-8"))
     if not arguments.quiet:

@@ -90,9 +90,11 @@ def learning_rates(folder: Path, n_epochs: int) -> list[float]:
     options = recorded_options(folder)
     if not options:
         return []
-    rate = float(options.get("LR", 0) or 0)
+    rate = options.get("LR", 0)
+    if not isinstance(rate, int | float):
+        raise XnorNetError(f"{folder}: the run's LR is {rate!r}, expected a number ({RECORD}, or its folder's name)")
     if rate:
-        return [rate] * n_epochs
+        return [float(rate)] * n_epochs
     factor = 1.0 if options.get("optimType", "sgd") == "sgd" else 0.1
     first = first_epoch(folder)
     return [regime_of(epoch).learning_rate * factor for epoch in range(first, first + n_epochs)]

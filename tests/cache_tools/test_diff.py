@@ -52,3 +52,12 @@ def test_a_file_that_is_not_there(golden: Path, tmp_path: Path, capsys: pytest.C
         main(["diff", str(golden / "format" / "list.binary.t7"), str(tmp_path / "none.t7")]) == 2
     )  # 1 says that they differ
     assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["nan", "-1", "inf", "much"])
+def test_a_tolerance_that_says_nothing_is_refused(text: str, golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With nan or inf all files would be equal."""
+    file = str(golden / "format" / "list.binary.t7")
+    with pytest.raises(SystemExit, match="2"):
+        main(["diff", file, file, f"--tolerance={text}"])
+    assert f"expected a number from 0 on, found '{text}'" in capsys.readouterr().err

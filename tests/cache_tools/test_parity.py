@@ -18,12 +18,14 @@ import lua_compat
 import lua_compat.nn
 from cache_tools.__main__ import main
 from cache_tools.parity_layers import FloatConvolutions, signs_as_floats
+from cache_tools.parity_run import is_alexnet
 from cache_tools.parity_state import Progress, scores_of
 from xnornet_port import XnorModel, load_model
 from xnornet_port.binarization import Binarizer
 from xnornet_port.errors import XnorNetError
 from xnornet_port.kernels import Geometry, Thresholds, pack_input, pack_weights, reference
 from xnornet_port.kernels.geometry import Pooling
+from xnornet_port.models import NETWORKS, NetworkSettings
 
 Parity = Callable[..., tuple[int, str, str]]
 XNOR = "models/tiny_xnor.t7"
@@ -140,6 +142,25 @@ def test_a_stopped_run_goes_on(parity: Parity, golden: Path, monkeypatch: pytest
     first, rest = again.split("\n", 1)
     assert first.endswith("12 of 30 pictures were tested before")
     assert (code, rest) == (0, whole)
+
+
+def test_alexnet_is_known_by_its_convolutions(golden: Path) -> None:
+    with torch.device("meta"):
+        networks = {
+            name: NETWORKS[name].build(NetworkSettings(1000))
+            for name in ("alexnet", "alexnetxnor", "resnetxnor", "vgg")
+        }
+    assert [name for name, network in networks.items() if is_alexnet(network)] == ["alexnet", "alexnetxnor"]
+    network = load_model(golden / XNOR)
+    assert not is_alexnet(network)  # tiny: seven convolutions
+    first = network[0]
+    filters = (
+        torch.nn.Conv2d(3, 96, 11, 4, 2),
+        torch.nn.Conv2d(96, first.out_channels, 1),
+    )  # now there are eight
+    larger = torch.nn.Sequential(*filters, *list(network)[1:])
+    assert is_alexnet(larger)
+    assert is_alexnet(XnorModel.from_model(larger))
 
 
 def test_a_run_that_has_ended_leaves_nothing_behind(parity: Parity, golden: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The picture of a run's curves; what is in it is read back from the figure."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from cache_tools.__main__ import main
 from cache_tools.plot import PANELS, draw
 from cache_tools.run_folder import read_curves
+from xnornet_port.errors import XnorNetError
 
 
 def test_a_picture_of_a_recorded_run(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,6 +42,17 @@ def test_two_runs_in_one_picture(golden: Path) -> None:
     folders = [golden / "runs" / name for name in ("bwn_sgd", "xnor_adam")]
     figure = draw(folders, [read_curves(folder) for folder in folders])
     assert len(figure.axes[0].lines) == 4
+
+
+@pytest.mark.parametrize("name", ["a$_$b", "_first", "$x", os.fsdecode(b"\xff"), "a\nb"])
+def test_names_of_folders_are_no_formulas(name: str, golden: Path, tmp_path: Path) -> None:
+    """And a legend leaves out what begins with an underscore."""
+    for run in ("date", "date2"):
+        shutil.copytree(golden / "runs" / "xnor_adam", tmp_path / name / run, ignore=shutil.ignore_patterns("*.t7"))
+    words = ["plot", str(tmp_path / name / "date"), str(tmp_path / name / "date2")]
+    assert main([*words, "--output", str(tmp_path / "x.png"), "-q"]) == 0
+    figure = draw([tmp_path / name / run for run in ("date", "date2")], [read_curves(tmp_path / name / "date")] * 2)
+    assert len(figure.legends[0].get_texts()) == 4
 
 
 def test_epochs_are_counted_as_the_run_counted_them(golden: Path, tmp_path: Path) -> None:
@@ -78,6 +91,9 @@ def test_a_rate_that_was_typed_stays(golden: Path, tmp_path: Path) -> None:
     (tmp_path / "options.json").write_text('{"options": {"epochNumber": 1, "LR": 0.02, "optimType": "adam"}}')
     figure = draw([tmp_path], [read_curves(tmp_path)])
     assert list(figure.axes[3].lines[0].get_ydata()) == [0.02, 0.02]
+    (tmp_path / "options.json").write_text('{"options": {"LR": "fast"}}')
+    with pytest.raises(XnorNetError, match="the run's LR is 'fast', expected a number"):
+        draw([tmp_path], [read_curves(tmp_path)])
 
 
 def test_without_matplotlib_a_line_says_what_to_install(

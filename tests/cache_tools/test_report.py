@@ -176,9 +176,19 @@ def test_pictures_that_are_asked_for(run_folder: Path) -> None:
     assert "no pictures were asked for" in read_page(run_folder / "report.html").text
 
 
-def test_mistakes(tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes(
+    tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["report", str(tmp_path)]) == 1
     assert "neither train.log nor test.log is there" in capsys.readouterr().err
+    for words, problem in (
+        (["--output", str(tmp_path / "no" / "page.html")], f"the folder {tmp_path}/no does not exist"),
+        (["--names", str(tmp_path / "no.txt")], f"{tmp_path}/no.txt: no such file (--names)"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr("cache_tools.report.load_model", None)  # told before the networks are read
+            assert main(["report", str(run_folder), *words]) == 1
+        assert problem in capsys.readouterr().err
     (run_folder / "options.json").write_text("{")
     assert main(["report", str(run_folder)]) == 1
     assert "not the record of a run of main.py" in capsys.readouterr().err
