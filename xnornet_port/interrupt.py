@@ -47,7 +47,8 @@ def stop_on_signals(say: Callable[[str], None]) -> Iterator[StopRequest]:
         if request.signal is None:
             request.signal = number
             again = " (once more to stop at once)" if number == signal.SIGINT else ""
-            with suppress(RuntimeError):  # it may have come in the middle of another line being written
+            # it may have come in the middle of another line being written, or of an update: nothing may fail here
+            with suppress(RuntimeError, OSError):
                 say(f"{NAMES[signal.Signals(number)]}: stopping after this batch{again}")
         elif number == signal.SIGINT:
             raise KeyboardInterrupt

@@ -27,6 +27,7 @@ from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.evaluate import Tester, binarizes_for_test
 from xnornet_port.folder_lock import folder_lock
 from xnornet_port.interrupt import StopRequest, stop_on_signals
+from xnornet_port.memory import memory_errors
 from xnornet_port.metadata import check_data_folder
 from xnornet_port.model import build_model, check_classes, check_input, load_model, load_parameters
 from xnornet_port.options import Options
@@ -72,8 +73,9 @@ def _run(options: Options, device: torch.device, replicas: Replicas, report: Rep
         if replicas.is_first:
             stack.enter_context(_run_folder(folder))
         stored = _stored_state(folder, replicas, report) if options.resume != "none" else None
-        network = _make_network(options, stored is not None, report).to(device)
-        check_input(network, options.crop_size, options.n_classes)
+        with memory_errors("the network", f"is -nClasses {options.n_classes} or -cropSize {options.crop_size} a slip?"):
+            network = _make_network(options, stored is not None, report).to(device)
+            check_input(network, options.crop_size, options.n_classes)
         dropout_stream = _dropout_stream(options, replicas)
         set_generator(network, dropout_stream)
         _describe(network, options, device, replicas, report)
@@ -85,6 +87,7 @@ def _run(options: Options, device: torch.device, replicas: Replicas, report: Rep
             stack.enter_context(compiled(network))
         # from here on there are batches to stop after
         should_stop = stack.enter_context(stop_on_signals(report.warn))
+        stack.enter_context(memory_errors(f"batches of {options.batch_size} pictures", _more_memory(options)))
         data.n_test_batches(options.batch_size, options.test_all)  # refuses before hours of training
         if options.test_only:
             if replicas.is_first:
@@ -113,6 +116,14 @@ def _stored_state(folder: Path, replicas: Replicas, report: Report) -> StoredSta
             "copy the run's folder from the first one's machine to this one's"
         )
     return stored
+
+
+def _more_memory(options: Options) -> str:
+    """What to do where there is no memory for batches."""
+    ways = "use a smaller -batchSize"
+    if options.test_only:
+        return ways
+    return f"{ways}, or where there is more, as with a larger -nGPU, go on with -resume {options.save}"
 
 
 def _dropout_stream(options: Options, replicas: Replicas) -> Generator:

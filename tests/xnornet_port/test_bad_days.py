@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import xnornet_port.donkey_process
 import xnornet_port.passes
+import xnornet_port.train
 from xnornet_port import cli
 from xnornet_port.train import train_epoch
 
@@ -177,6 +179,26 @@ def test_a_reader_of_the_output_that_goes_away_costs_nothing(main: Main, undistu
     assert code == 1
     assert error == f"error: Broken pipe; when that is mended, go on with -resume {folder}\n"
     assert (folder / "state_1_2.json").is_file()
+    assert_resumes_to(expected, main, folder)
+
+
+def test_no_memory_left_is_one_line(main: Main, undisturbed: Callable[[int], Path], tmp_path: Path) -> None:
+    """In the middle of batch 3: its pictures are drawn already, so the state to go on from is the one before."""
+    expected = undisturbed(0)
+
+    def full(*arguments: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 4")
+
+    with pytest.MonkeyPatch.context() as patch:
+        after_batch(patch, 2, lambda: patch.setattr(xnornet_port.train, "class_scores", full))
+        code, _, error = main("-nDonkeys", 0, "-checkpointEvery", 1)
+    folder = next(tmp_path.glob("alexnet*/*/"))
+    assert code == 1
+    assert error == (
+        "error: no memory for batches of 8 pictures (the last piece wanted: 2.00 GiB); use a smaller -batchSize, or "
+        f"where there is more, as with a larger -nGPU, go on with -resume {folder}\n"
+    )
+    assert not (folder / "state_1_3.json").exists()
     assert_resumes_to(expected, main, folder)
 
 

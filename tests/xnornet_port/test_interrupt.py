@@ -28,6 +28,17 @@ def test_a_clusters_notice_may_come_more_than_once() -> None:
     assert said == ["SIGTERM: stopping after this batch"]
 
 
+def test_a_line_that_cannot_be_said_breaks_nothing_off() -> None:
+    """The output's reader is gone, and the signal came in the middle of an update."""
+
+    def gone(text: str) -> None:
+        raise BrokenPipeError
+
+    with stop_on_signals(gone) as should_stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert should_stop()
+
+
 def test_every_signal_can_be_named() -> None:
     """A process may be killed by one of 30 real-time signals, of which Python names two."""
     assert signal_name(signal.SIGKILL) == "SIGKILL"

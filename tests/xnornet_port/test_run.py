@@ -228,6 +228,7 @@ def test_errors_are_one_line(main: MainRun, tmp_path: Path, golden: Path) -> Non
         ("-batchSize", 31): "larger than the test set of 30 pictures",
         ("-optimState", golden / "runs" / "bwn_sgd" / "classes.t7"): "classes.t7",
         ("-loadParams", text, "-retrain", "none"): "model.t7",
+        ("-retrain", "none", "-nClasses", 10**12): "no memory for the network (the last piece wanted: 16384",
     }
     for options, expected in cases.items():
         code, _, error = main(*options)
