@@ -105,10 +105,14 @@ class DataSource:
 
     def train_batches(self, n_batches: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
         """`n_batches` batches of random training pictures, classes in balance; from batch `first` (from 0) on."""
-        self._settings.check_training()
+        self.check_training()
         _require_positive("-batchSize", batch_size)
         request = self._own_part(BatchRequest("train", batch_size))
         return self._noting_faults(self._maker.batches([request] * n_batches, first))
+
+    def check_training(self) -> None:
+        """Raise XnorNetError for sizes of pictures and crops that cannot be trained with."""
+        self._settings.check_training()
 
     def _own_part(self, request: BatchRequest) -> BatchRequest:
         if self._part is None:

@@ -59,6 +59,7 @@ class Preprocessing:
             raise XnorNetError(
                 f"-imageSize {self.image_size} is smaller than -cropSize {self.crop_size}: nothing to cut the crop from"
             )
+        _check_scaled(self.image_size, f"-imageSize {self.image_size}")
 
     def check_training(self) -> None:
         """Raise XnorNetError unless a random crop fits: its offset is at least 1 (ledger row 14)."""
@@ -68,6 +69,15 @@ class Preprocessing:
                 f"training needs -imageSize above -cropSize (random crops start at pixel 1), found -imageSize "
                 f"{self.image_size}, -cropSize {self.crop_size}, -scalingFactor {self.scaling_factor:g}"
             )
+        largest = self.image_size * (1 + max(0.0, self.scaling_factor))
+        _check_scaled(largest, f"-imageSize {self.image_size} with -scalingFactor {self.scaling_factor:g}")
+
+
+def _check_scaled(shorter_side: float, options: str) -> None:
+    """Not even a square picture could be scaled so far: all would count as unreadable."""
+    if shorter_side > math.sqrt(image.MAX_PIXELS):
+        most = math.isqrt(image.MAX_PIXELS)
+        raise XnorNetError(f"{options} gives pictures of {shorter_side:g} pixels a side; expected {most} or less")
 
 
 class Sample(NamedTuple):

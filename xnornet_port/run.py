@@ -89,6 +89,8 @@ def _run(options: Options, device: torch.device, replicas: Replicas, report: Rep
         should_stop = stack.enter_context(stop_on_signals(report.warn))
         stack.enter_context(memory_errors(f"batches of {options.batch_size} pictures", _more_memory(options)))
         data.n_test_batches(options.batch_size, options.test_all)  # refuses before hours of training
+        if not options.test_only:
+            data.check_training()
         if options.test_only:
             if replicas.is_first:
                 _record(folder, options, data.classes, device, replicas.size, report)

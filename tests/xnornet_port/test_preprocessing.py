@@ -143,6 +143,17 @@ def test_scaling_factors_that_leave_no_room_for_the_crop(scaling_factor: float) 
     Preprocessing(256, 224, -0.1, STATISTICS).check_training()  # 230.4
 
 
+def test_sizes_to_which_nothing_can_be_scaled() -> None:
+    """9459 x 9459 is the largest square within image.MAX_PIXELS; the pictures would all count as unreadable."""
+    with pytest.raises(
+        XnorNetError, match="-imageSize 9460 gives pictures of 9460 pixels a side; expected 9459 or less"
+    ):
+        Preprocessing(9460, 224, 0.0, STATISTICS)
+    Preprocessing(9459, 224, 0.0, STATISTICS).check_training()
+    with pytest.raises(XnorNetError, match="-imageSize 256 with -scalingFactor 40 gives pictures of 10496 pixels"):
+        Preprocessing(256, 224, 40, STATISTICS).check_training()
+
+
 @pytest.mark.parametrize(("image_size", "crop_size"), [(256, 0), (256, -1), (223, 224)])
 def test_impossible_sizes(image_size: int, crop_size: int) -> None:
     with pytest.raises(XnorNetError, match="-cropSize"):

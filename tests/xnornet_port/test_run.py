@@ -228,6 +228,8 @@ def test_errors_are_one_line(main: MainRun, tmp_path: Path, golden: Path) -> Non
         ("-batchSize", 31): "larger than the test set of 30 pictures",
         ("-optimState", golden / "runs" / "bwn_sgd" / "classes.t7"): "classes.t7",
         ("-loadParams", text, "-retrain", "none"): "model.t7",
+        ("-imageSize", 224): "training needs -imageSize above -cropSize",
+        ("-scalingFactor", 1e9): "-imageSize 256 with -scalingFactor 1e+09 gives pictures of",
         ("-retrain", "none", "-nClasses", 10**12): "no memory for the network (the last piece wanted: 16384",
     }
     for options, expected in cases.items():
@@ -235,6 +237,7 @@ def test_errors_are_one_line(main: MainRun, tmp_path: Path, golden: Path) -> Non
         assert code == 1, options
         assert error.startswith("error: "), options
         assert expected in error, options
+        assert "-resume" not in error, "nothing has begun, and the options of a run that is resumed are its own"
         assert error.count("\n") == 1, options
         left = [path for path in (tmp_path / "cache").rglob("*") if path.suffix != ".t7"]
         assert not left, f"{options}: an empty folder is left"
