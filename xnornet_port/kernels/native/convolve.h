@@ -39,11 +39,23 @@ static void PATH(copy_rows)(const struct PATH(job) *job, const uint64_t *words, 
     const int64_t units = xnor_units(layer->channels), per_pixel = xnor_words(layer->channels);
     for (int64_t y = from; y < to; y++) {
         const uint64_t *row = words + (picture * layer->height + y) * layer->width * per_pixel;
-        uint32_t *into = out + ((y + layer->padding_y) * xnor_padded_width(layer) + layer->padding_x) * units;
+        uint32_t *into = out + xnor_padded_pixel(layer, y, 0) * units;
         for (int64_t x = 0; x < layer->width; x++) memcpy(into + x * units, row + x * per_pixel, 4 * (size_t)units);
     }
 }
 
+static int PATH(pack_padded)(const struct xnor_layer *layer, const float *x, int64_t from, int64_t to, uint32_t *signs,
+                             uint32_t *nonzero) {
+    const int64_t units = xnor_units(layer->channels), pixels = layer->height * layer->width;
+    int found = 0;
+    for (int64_t y = from; y < to; y++, x += layer->width) {
+        const int64_t at = xnor_padded_pixel(layer, y, 0) * units;
+        found |= PATH(pack_pixels)(x, pixels, layer->channels, layer->width, signs + at, nonzero + at, units);
+    }
+    return found;
+}
+
+/* Rows of a picture; the plane of what is not 0 serves as a place for them where it is not asked for. */
 static int PATH(pack_rows)(const struct PATH(job) *job, int64_t picture, int64_t from, int64_t to, uint32_t *signs,
                            uint32_t *nonzero) {
     const struct xnor_layer *layer = job->layer;
@@ -51,17 +63,17 @@ static int PATH(pack_rows)(const struct PATH(job) *job, int64_t picture, int64_t
     const float *x = job->call->x + picture * layer->channels * pixels;
     if (from >= to) return 0;
     if (pixels == 1) {
-        const int64_t at = (layer->padding_y * xnor_padded_width(layer) + layer->padding_x) * units;
+        const int64_t at = xnor_padded_pixel(layer, 0, 0) * units;
         return PATH(pack_channels)(x, layer->channels, signs + at, nonzero ? nonzero + at : NULL);
     }
-    /* without padding at the sides, rows follow each other without a gap */
-    const int64_t step = layer->padding_x ? 1 : to - from;
-    int found = 0;
-    for (int64_t y = from; y < to; y += step) {
-        const int64_t at = ((y + layer->padding_y) * xnor_padded_width(layer) + layer->padding_x) * units;
-        found |= PATH(pack_pixels)(x + y * layer->width, pixels, layer->channels, step * layer->width, signs + at,
-                                   nonzero ? nonzero + at : NULL, units);
-    }
+    const int64_t n = (to - from) * layer->width;
+    x += from * layer->width;
+    if (nonzero) return PATH(pack_padded)(layer, x, from, to, signs, nonzero);
+    /* All rows at once, for a row seldom is a whole number of vectors; put apart afterwards. */
+    uint32_t *rows = job->nonzero + picture * job->picture_units + from * layer->width * units;
+    const int found = PATH(pack_pixels)(x, pixels, layer->channels, n, rows, NULL, units);
+    for (int64_t y = from; y < to; y++, rows += layer->width * units)
+        memcpy(signs + xnor_padded_pixel(layer, y, 0) * units, rows, 4 * (size_t)(layer->width * units));
     return found;
 }
 

@@ -24,6 +24,11 @@ static inline int64_t xnor_padded_height(const struct xnor_layer *layer) {
     return layer->height + 2 * layer->padding_y;
 }
 
+/* A pixel of a picture, among the pixels with padding. */
+static inline int64_t xnor_padded_pixel(const struct xnor_layer *layer, int64_t y, int64_t x) {
+    return (y + layer->padding_y) * xnor_padded_width(layer) + layer->padding_x + x;
+}
+
 static inline int xnor_is_dense(const struct xnor_layer *layer) {
     return layer->dilation_x == 1 || layer->kernel_x == 1;
 }
