@@ -2,48 +2,46 @@
  * Included once for each of those.
  */
 
-/* One unit of `n` pixels; returns whether there is a zero or NaN among them. */
-static inline __attribute__((always_inline)) uint32_t PATH(pack_block)(
-    const int n, const float *x, int64_t channel_stride, int64_t channels, uint32_t *signs, uint32_t *nonzero,
-    int64_t pixel_stride) {
-    uint32_t negative[16] = {0}, filled[16] = {0}, zeros[16] = {0};
+/* 4 pixels; every compiler of these files knows such vectors, on every processor. */
+typedef uint32_t PATH(four) __attribute__((vector_size(16)));
+
+/* One unit of up to 4 pixels; returns whether there is a zero or NaN among them. */
+static inline __attribute__((always_inline)) int PATH(pack_block)(const int64_t pixels, const float *x,
+                                                                  int64_t channel_stride, int64_t channels,
+                                                                  uint32_t *signs, uint32_t *nonzero,
+                                                                  int64_t pixel_stride) {
+    PATH(four) negative = {0}, filled = {0}, zeros = {0};
     for (int64_t c = channels - 1; c >= 0; c--) {
-        uint32_t bits[16];
-        memcpy(bits, x + c * channel_stride, 4 * (size_t)n);
-        for (int i = 0; i < n; i++) {
-            const uint32_t magnitude = bits[i] & 0x7fffffff;
-            const uint32_t is_zero = (magnitude == 0) | (magnitude > 0x7f800000);
-            zeros[i] |= is_zero;
-            negative[i] = negative[i] << 1 | bits[i] >> 31;
-            filled[i] = filled[i] << 1 | (is_zero ^ 1);
-        }
+        PATH(four) bits = {1, 1, 1, 1}; /* what is not a pixel is not 0 */
+        memcpy(&bits, x + c * channel_stride, 4 * (size_t)pixels);
+        const PATH(four) magnitude = bits & 0x7fffffff;
+        const PATH(four) is_zero = (PATH(four))(magnitude == 0) | (PATH(four))(magnitude > 0x7f800000); /* all bits */
+        zeros |= is_zero;
+        negative = negative << 1 | bits >> 31;
+        filled = (filled << 1) + 1 + is_zero;
     }
-    uint32_t found = 0;
-    for (int i = 0; i < n; i++) {
-        found |= zeros[i];
-        signs[i * pixel_stride] = negative[i] & filled[i];
+    negative &= filled;
+    for (int64_t i = 0; i < pixels; i++) {
+        signs[i * pixel_stride] = negative[i];
         if (nonzero) nonzero[i * pixel_stride] = filled[i];
     }
-    return found;
+    return (zeros[0] | zeros[1] | zeros[2] | zeros[3]) != 0;
 }
 
 static int PATH(pack_pixels)(const float *x, int64_t channel_stride, int64_t channels, int64_t pixels,
                              uint32_t *signs, uint32_t *nonzero, int64_t pixel_stride) {
-    uint32_t zeros = 0;
+    int found = 0;
     for (int64_t first = 0; first < channels; first += 32) {
         const int64_t n = xnor_min(32, channels - first);
-        for (int64_t p = 0, step; p < pixels; p += step) {
+        for (int64_t p = 0; p < pixels; p += 4) {
             const float *from = x + first * channel_stride + p;
-            const int64_t at = p * pixel_stride + first / 32;
+            const int64_t at = p * pixel_stride + first / 32, here = xnor_min(4, pixels - p);
             uint32_t *mask = nonzero ? nonzero + at : NULL;
-            step = pixels - p >= 16 ? 16 : pixels - p >= 8 ? 8 : pixels - p >= 4 ? 4 : 1;
-            if (step == 16) zeros |= PATH(pack_block)(16, from, channel_stride, n, signs + at, mask, pixel_stride);
-            if (step == 8) zeros |= PATH(pack_block)(8, from, channel_stride, n, signs + at, mask, pixel_stride);
-            if (step == 4) zeros |= PATH(pack_block)(4, from, channel_stride, n, signs + at, mask, pixel_stride);
-            if (step == 1) zeros |= PATH(pack_block)(1, from, channel_stride, n, signs + at, mask, pixel_stride);
+            if (here == 4) found |= PATH(pack_block)(4, from, channel_stride, n, signs + at, mask, pixel_stride);
+            else found |= PATH(pack_block)(here, from, channel_stride, n, signs + at, mask, pixel_stride);
         }
     }
-    return zeros != 0;
+    return found;
 }
 
 /* The same for one pixel: channels lie side by side in memory. */
