@@ -41,7 +41,8 @@ def criterion_of(network: nn.Module) -> ClassNLLCriterion | CrossEntropyCriterio
 def _last_modules(network: nn.Module) -> list[nn.Module]:
     """The network, its last child, that one's last child, and so on."""
     modules = [network]
-    while children := list(modules[-1].children()):
+    # of a Sequential not children(), which leaves out the second place of a module
+    while children := list(modules[-1] if isinstance(modules[-1], nn.Sequential) else modules[-1].children()):
         modules.append(children[-1])
     return modules
 

@@ -204,8 +204,10 @@ def _refuse_constant(name: str) -> float:
 def _check_flow(network: nn.Module, path: str | Path) -> None:
     """XnorNetError where a layer that gives bits is not followed by one that takes as many."""
     for container in (nn.Sequential(network), *network.modules()):
-        children = list(container.children())
-        followers = [*children[1:], None] if type(container) is nn.Sequential else [None] * len(children)
+        is_sequence = type(container) is nn.Sequential
+        # of a Sequential not children(), which leaves out the second place of a module
+        children = list(container if is_sequence else container.children())  # type: ignore[arg-type]
+        followers = [*children[1:], None] if is_sequence else [None] * len(children)
         for layer, follower in zip(children, followers, strict=True):
             if not isinstance(layer, XnorConvolution) or layer.thresholds is None:
                 continue

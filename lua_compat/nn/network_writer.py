@@ -147,7 +147,8 @@ def _members(module: nn.Module, place: str) -> list[tuple[nn.Module, str]]:
     registered = registered_writer(type(module), None)
     if registered is None or not is_container(registered[0]):
         return []
-    children = module.children() if isinstance(module, nn.Sequential) else iter(_child_list(module))
+    # not children(), which leaves out the second place of a module
+    children: Iterable[nn.Module] = module if isinstance(module, nn.Sequential) else _child_list(module)
     return [(child, f"{place}.modules[{position}]".lstrip(".")) for position, child in enumerate(children, start=1)]
 
 

@@ -10,6 +10,11 @@ from lua_compat.nn.criterion import CrossEntropyCriterion
 from xnornet_port.answers import class_scores, criterion_of, n_classifiers
 
 
+def ends_in_its_first_layer() -> nn.Sequential:
+    softmax = LogSoftMax()
+    return nn.Sequential(View((12,)), softmax, nn.Linear(12, 4), softmax)
+
+
 def classifier() -> nn.Sequential:
     return nn.Sequential(View((3 * 2 * 2,)), nn.Linear(12, 4), LogSoftMax())
 
@@ -39,6 +44,7 @@ def test_a_batch_of_one_keeps_its_dimension() -> None:
     ("network", "criterion"),
     [
         (classifier(), ClassNLLCriterion),
+        (ends_in_its_first_layer(), ClassNLLCriterion),
         (nn.Sequential(nn.Conv2d(3, 4, 2), View((4,)), LogSoftMax()), ClassNLLCriterion),
         (nn.Sequential(View((12,)), nn.Linear(12, 4)), CrossEntropyCriterion),
         (nn.Sequential(nn.Conv2d(3, 4, 2), View((4,))), CrossEntropyCriterion),

@@ -171,6 +171,12 @@ def test_a_pytorch_module_without_a_torch7_class_is_named() -> None:
         t7nn.from_torch(nn.Sequential(nn.Hardswish()))
 
 
+def test_places_count_a_module_that_stands_in_two() -> None:
+    twice = nn.ReLU()
+    with pytest.raises(UnknownModuleError, match=r"Hardswish at modules\[3\]"):
+        t7nn.from_torch(nn.Sequential(twice, twice, nn.Hardswish()))
+
+
 @pytest.mark.parametrize("wrong", [{"names": "foo"}, {"memory": "gpu"}])
 def test_unknown_ways_to_write_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match=r"names is one of .*, memory of"):
