@@ -65,7 +65,8 @@ class LarqProcess:
             answer = ""
         if not answer:
             messages = (self._folder / "messages").read_text(encoding="utf-8", errors="replace")
-            raise SystemExit(f"the process of Larq Compute Engine ended:\n{messages[-2000:]}")
+            last = messages.strip().splitlines()[-1:] or ["it said nothing"]
+            raise SystemExit(f"the process of Larq Compute Engine ended: {last[0]}")
         return json.loads(answer)  # type: ignore[no-any-return]
 
 
@@ -77,8 +78,11 @@ def larq_process(python: Path | None) -> Iterator[LarqProcess | None]:
         return
     with tempfile.TemporaryDirectory() as name, open(Path(name) / "messages", "wb") as messages:
         environment = {**os.environ, "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        process = subprocess.Popen([str(python), __file__, name], env=environment, text=True,
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages)  # fmt: skip
+        try:
+            process = subprocess.Popen([str(python), __file__, name], env=environment, text=True,
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages)  # fmt: skip
+        except OSError as error:
+            raise SystemExit(f"--larq-python {python}: {error.strerror}") from error
         with process:  # on leaving it closes the pipe, which ends the process
             yield LarqProcess(process, Path(name))
 

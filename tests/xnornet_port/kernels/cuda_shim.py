@@ -71,8 +71,8 @@ class ShimDevice:
     ) -> None:
         self._seed += 1
         self.launched.add(kernel)
-        tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
-        copies = {id(tensor): self._allocate(tensor) for tensor in tensors}
+        tensors = {id(argument): argument for argument in arguments if isinstance(argument, Tensor)}
+        copies = {key: self._allocate(tensor) for key, tensor in tensors.items()}
         values = [
             ctypes.c_int(argument)
             if isinstance(argument, int)
@@ -87,8 +87,8 @@ class ShimDevice:
             kernel.encode(), blocks, block, shared_bytes, seed, addresses, sizes, len(values)
         )
         message = None if problem is None else problem.decode()
-        for tensor in tensors:
-            self._release(tensor, copies[id(tensor)])
+        for key, tensor in tensors.items():
+            self._release(tensor, copies[key])
         if message is not None:
             raise ShimError(f"{kernel}: {message}")
 
