@@ -193,9 +193,8 @@ static void PATH(share_ahead)(const struct PATH(job) *job, struct PATH(chunk) *c
     chunk->ahead_bytes = job->ahead ? xnor_ceil_div(xnor_ceil_div(bytes, tiles), 64) * 64 : 0;
 }
 
-static int PATH(open_chunk)(const struct PATH(job) *job, int64_t index, struct PATH(chunk) *chunk) {
-    const struct xnor_layer *layer = job->layer;
-    const int64_t all = PATH(out_pixels)(layer), piece = index % job->picture_pieces;
+static void PATH(place_chunk)(const struct PATH(job) *job, int64_t index, struct PATH(chunk) *chunk) {
+    const int64_t all = PATH(out_pixels)(job->layer), piece = index % job->picture_pieces;
     chunk->picture = index / job->picture_pieces * job->chunk_pictures;
     chunk->n_pictures = xnor_min(job->chunk_pictures, job->call->batch - chunk->picture);
     /* pieces begin at multiples of 16 pixels, which keeps their stores aligned */
@@ -203,24 +202,32 @@ static int PATH(open_chunk)(const struct PATH(job) *job, int64_t index, struct P
     const int64_t end = piece + 1 == job->picture_pieces ? all : all * (piece + 1) / job->picture_pieces / 16 * 16;
     chunk->n_pixels = end - chunk->pixel;
     chunk->is_masked = PATH(chunk_has_zeros)(job, chunk->picture);
-    const int64_t n = chunk->n_pictures * chunk->n_pixels;
+    PATH(share_ahead)(job, chunk, piece);
+}
+
+/* 0 where there is no memory for it; what there is belongs to the chunk all the same. */
+static int PATH(allocate_chunk)(const struct PATH(job) *job, struct PATH(chunk) *chunk) {
     const struct xnor_pooling *pooling = &job->call->pooling;
-    chunk->windows = malloc(sizeof(*chunk->windows) * (size_t)n);
-    chunk->dots = xnor_allocate_lines(4 * PATH(panel) * (size_t)n);
-    chunk->starts = malloc(sizeof(*chunk->starts) * (size_t)n);
-    chunk->dot_rows = layer->second_panel ? malloc(sizeof(*chunk->dot_rows) * (size_t)n) : NULL;
-    chunk->nonzero_starts = chunk->is_masked ? xnor_allocate_lines(4 * PATH(panel) * (size_t)n) : NULL;
-    chunk->pooled = NULL;
-    if (pooling->kernel_y)
-        chunk->pooled = xnor_allocate_lines(4 * PATH(panel) * (size_t)(chunk->n_pictures * pooling->out_height) *
-                                            (size_t)pooling->out_width);
-    chunk->rows = job->is_streamed ? xnor_allocate_lines(4 * PATH(panel) * (size_t)chunk->n_pixels) : NULL;
-    if (!chunk->windows || !chunk->dots || !chunk->starts || (chunk->is_masked && !chunk->nonzero_starts)) return 0;
-    if ((layer->second_panel && !chunk->dot_rows) || (pooling->kernel_y && !chunk->pooled)) return 0;
-    if (job->is_streamed && !chunk->rows) return 0;
+    const int has_second = job->layer->second_panel != NULL, is_pooled = pooling->kernel_y > 0;
+    const size_t n = (size_t)(chunk->n_pictures * chunk->n_pixels), panel = 4 * PATH(panel);
+    const size_t n_pooled = (size_t)(chunk->n_pictures * pooling->out_height * pooling->out_width);
+    chunk->windows = malloc(sizeof(*chunk->windows) * n);
+    chunk->starts = malloc(sizeof(*chunk->starts) * n);
+    chunk->dots = xnor_allocate_lines(panel * n);
+    chunk->dot_rows = has_second ? malloc(sizeof(*chunk->dot_rows) * n) : NULL;
+    chunk->nonzero_starts = chunk->is_masked ? xnor_allocate_lines(panel * n) : NULL;
+    chunk->pooled = is_pooled ? xnor_allocate_lines(panel * n_pooled) : NULL;
+    chunk->rows = job->is_streamed ? xnor_allocate_lines(panel * (size_t)chunk->n_pixels) : NULL;
+    return chunk->windows && chunk->starts && chunk->dots && (chunk->dot_rows || !has_second) &&
+           (chunk->nonzero_starts || !chunk->is_masked) && (chunk->pooled || !is_pooled) &&
+           (chunk->rows || !job->is_streamed);
+}
+
+static int PATH(open_chunk)(const struct PATH(job) *job, int64_t index, struct PATH(chunk) *chunk) {
+    PATH(place_chunk)(job, index, chunk);
+    if (!PATH(allocate_chunk)(job, chunk)) return 0;
     PATH(fill_windows)(job, chunk);
     PATH(fill_starts)(job, chunk);
-    PATH(share_ahead)(job, chunk, piece);
     return 1;
 }
 
