@@ -16,9 +16,9 @@ import sys
 import textwrap
 from dataclasses import asdict, dataclass
 
-# The estimates are made from what was measured: 1305 pictures read a second and core (benchmarks/results/loader.md),
-# 24 trained a second on 2 cores (benchmarks/results/train_step.md). Training cannot outrun the reading of its pictures.
-TEST_TIME = "50,000 pictures: a minute on a GPU beside 2 cores that read them; on 2 cores alone some 20 minutes"
+# The estimates are made from what was measured: 1170 pictures read a second and core (benchmarks/results/loader.md),
+# 22 to 25 trained a second on 2 cores (benchmarks/results/train_step.md). Training cannot outrun the reading.
+TEST_TIME = "50,000 pictures: on 2 cores some 20 minutes; both paths are computed on the processor"
 BWN_TIME = "55 epochs of 320,000 pictures: 15 minutes of reading on 16 cores at best; on 2 cores without a GPU a week"
 XNOR_TIME = "55 epochs of 1.2 million pictures: an hour of reading on 16 cores at best; on 2 cores and no GPU a month"
 RESNET_TIME = "58 epochs of 1.28 million pictures: an hour of reading on 16 cores at best, and more work than AlexNet"
