@@ -181,6 +181,14 @@ def test_an_answer_that_differs_leaves_no_file(
     assert list(tmp_path.iterdir()) == [network]
 
 
+def test_an_answer_that_is_no_number_is_not_taken_for_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "nan.t7"
+    lua_compat.save(path, TorchObject("nn.Linear", {"weight": np.full((2, 2), np.nan), "bias": np.zeros(2)}))
+    assert main(["convert", str(path), str(tmp_path / "net.pt")]) == 1
+    assert "largest relative difference nan" in capsys.readouterr().err
+    assert not (tmp_path / "net.pt").exists()
+
+
 def test_a_network_of_xnor_net(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its own layer, nn.BinActiveZ, is known here."""
     source, target = golden / "models" / "tiny_xnor.t7", tmp_path / "net.pt"

@@ -75,6 +75,16 @@ def test_the_hits_are_torch7s(parity: Parity, golden: Path) -> None:
     assert report["xnor_top1"]["percent"] == pytest.approx(percent, abs=0.005)
 
 
+def test_unreadable_pictures_are_counted(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(golden / "imagenet" / "val", tmp_path / "data" / "val")
+    for path in sorted((tmp_path / "data" / "val").glob("*/*"))[::10]:
+        path.write_bytes(b"no picture")
+    shutil.copytree(golden / "cache", tmp_path / "cache")
+    words = ["parity", "--data", tmp_path / "data", "--cache", tmp_path / "cache", "--donkeys", 0, "--json"]
+    assert main([*map(str, words), "--model", str(golden / XNOR)]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["n_unreadable"] == 3
+
+
 def test_a_doctored_file_is_caught_and_named(parity: Parity, golden: Path, tmp_path: Path) -> None:
     packed = tmp_path / "tiny.xnor.safetensors"
     model = XnorModel.from_model(load_model(golden / XNOR))

@@ -164,6 +164,8 @@ def test_a_tile_with_long_and_odd_text(tmp_path: Path) -> None:
     write_sheet(tmp_path / "x.png", [Tile(str(tmp_path / "absent"), ["x" * 500, "日本語 <&>"])])
     with pytest.raises(XnorNetError, match="1 to 600 pictures, these are 0"):
         write_sheet(tmp_path / "x.png", [])
+    with pytest.raises(XnorNetError, match="1 to 600 pictures, these are 601"):
+        write_sheet(tmp_path / "x.png", [Tile("absent", [])] * 601)
 
 
 def test_words(golden: Path, tmp_path: Path) -> None:

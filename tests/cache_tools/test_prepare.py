@@ -110,8 +110,21 @@ def test_all_of_it_is_success(source: Path, tmp_path: Path, monkeypatch: pytest.
     tally = prepare.Tally(classes={str(n) for n in range(1000)})
     tally.outcomes["copied"] = 12
     assert prepare.conclude({"train": tally}, tmp_path, print) == 0
+    tally.classes.pop()
+    assert prepare.conclude({"train": tally}, tmp_path, print) == 3
+    tally.classes.add("1000")
     tally.outcomes["copied"] = 11
     assert prepare.conclude({"train": tally}, tmp_path, print) == 3
+
+
+def test_a_file_far_too_large_is_not_read(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prepare, "LARGEST_PICTURE", 100)
+    assert go(source, tmp_path / "out", "--only", "val") == 3
+    captured = capsys.readouterr()
+    assert captured.err.count("bytes are no picture of ImageNet's") == 5
+    assert "val: 0 pictures in 0 classes" in captured.out
 
 
 def test_a_second_time_goes_on(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,10 +13,11 @@ from torch import nn
 
 import lua_compat
 from cache_tools.__main__ import main
-from cache_tools.report_gallery import Gallery, worst_confusions
+from cache_tools.report_gallery import Gallery, look_at_pictures, worst_confusions
 from cache_tools.report_sections import duration, gallery_section
 from lua_compat.nn import View, from_torch
 from xnornet_port.model import load_model
+from xnornet_port.progress import no_progress
 
 VOID = {"meta", "img", "br", "wbr", "line", "path", "circle", "rect"}
 
@@ -167,6 +168,16 @@ def test_pictures_of_another_runs_classes_are_not_shown(n_classes: int, golden: 
     assert main(["report", str(run_folder), "--data", str(golden / "imagenet"), "-q"]) == 0
     text = read_page(run_folder / "report.html").text
     assert f"Not shown: the network knows {n_classes} classes, the pictures are of 5: another run's." in text
+
+
+def test_the_surest_mistakes_come_first(golden: Path, run_folder: Path) -> None:
+    network = load_model(golden / "models" / "tiny_xnor.t7")
+    cache = run_folder.parents[1]
+    found = look_at_pictures(network, {"binaryWeight": True}, golden / "imagenet", cache, 30, no_progress)
+    shares = [one.guess_probability for one in found.wrong]
+    assert len(shares) > 2
+    assert shares == sorted(shares, reverse=True)
+    assert all(one.guess != one.label for one in found.wrong)
 
 
 def test_pictures_that_are_asked_for(run_folder: Path) -> None:

@@ -220,9 +220,18 @@ def test_a_packed_network_is_measured_and_takes_no_weight_options(
     assert error.count("\n") == 1
 
 
-def test_a_filter_as_large_as_its_input_is_measured() -> None:
+def test_a_filter_as_large_as_its_input_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a product of matrices too, which is what it then is."""
+    products = []
+
+    def noted(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        products.append((tuple(x.shape), tuple(weight.shape)))
+        return nn.functional.linear(x, weight)
+
+    monkeypatch.setattr("cache_tools.speed_measurement.linear", noted)
     layers = [nn.Conv2d(3, 4, 3), BinActiveZ(), nn.Conv2d(4, 2, 6), nn.Conv2d(2, 2, 1)]
     layer = profile_network(nn.Sequential(*layers), True, 8)[2]
     assert layer.weight_shape is not None
     assert layer.weight_shape[1:] == layer.input_shape == (4, 6, 6)
     assert measure(layer, 2, backend="reference").float_seconds > 0
+    assert set(products) == {((2, 144), (2, 144))}

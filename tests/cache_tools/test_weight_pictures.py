@@ -48,6 +48,12 @@ def test_sign_changes() -> None:
     assert (second, third) == (37.5, 0.0)
 
 
+def test_a_layer_of_another_size_has_no_changes() -> None:
+    """Models of another network in one folder."""
+    other = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Sequential(nn.Conv2d(2, 10, 1)), nn.Conv2d(10, 2, 1))
+    assert all(math.isnan(share) for share in sign_flips([(1, network(WEIGHTS)), (2, other)]).layers["2.1"])
+
+
 def test_filters() -> None:
     """Weights 0..26 of the first filter become 0..255; tiles are 3 x 3 with one pixel between, three times as large."""
     found = filter_picture(network(WEIGHTS))
