@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 from torch import nn
@@ -14,7 +15,15 @@ from lua_compat.optim import SGD, Adam
 from lua_compat.values import LuaTable
 from xnornet_port.errors import XnorNetError
 
-__all__ = ["latest_epoch", "load_optimizer_state", "model_path", "optimizer_state_path", "save_epoch", "what_is_saved"]
+__all__ = [
+    "latest_epoch",
+    "load_optimizer_state",
+    "model_path",
+    "optimizer_state_path",
+    "resumption",
+    "save_epoch",
+    "what_is_saved",
+]
 
 
 def model_path(folder: Path, epoch: int) -> Path:
@@ -60,7 +69,10 @@ def what_is_saved(folder: Path) -> str:
     last = latest_epoch(folder)
     if last is None:
         return f"no epoch was finished, no model saved in {folder}"
-    return (
-        f"to go on: -retrain {model_path(folder, last)} -optimState {optimizer_state_path(folder, last)} "
-        f"-epochNumber {last + 1}"
-    )
+    files = ("-retrain", model_path(folder, last), "-optimState", optimizer_state_path(folder, last))
+    return f"to go on: {shlex.join(map(str, files))} -epochNumber {last + 1}"
+
+
+def resumption(folder: Path) -> str:
+    """The option with which the run in the folder goes on, to be typed into a shell."""
+    return f"-resume {shlex.quote(str(folder))}"

@@ -18,7 +18,7 @@ from xnornet_port import unreadable
 from xnornet_port.answers import criterion_of
 from xnornet_port.batch_part_draws import BatchPartGenerator
 from xnornet_port.binarization import Binarizer
-from xnornet_port.checkpoint import latest_epoch, load_optimizer_state, model_path, what_is_saved
+from xnornet_port.checkpoint import latest_epoch, load_optimizer_state, model_path, resumption, what_is_saved
 from xnornet_port.cifar import is_cifar, open_cifar
 from xnornet_port.compilation import compiled
 from xnornet_port.data import DataSource, open_data
@@ -125,7 +125,7 @@ def _more_memory(options: Options) -> str:
     ways = "use a smaller -batchSize"
     if options.test_only:
         return ways
-    return f"{ways}, or where there is more, as with a larger -nGPU, go on with -resume {options.save}"
+    return f"{ways}, or where there is more, as with a larger -nGPU, go on with {resumption(Path(options.save))}"
 
 
 def _dropout_stream(options: Options, replicas: Replicas) -> Generator:

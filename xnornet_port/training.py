@@ -10,7 +10,7 @@ from lua_compat.generator import Generator
 from lua_compat.optim import SGD, Adam
 from xnornet_port.answers import criterion_of
 from xnornet_port.binarization import Binarizer
-from xnornet_port.checkpoint import save_epoch, what_is_saved
+from xnornet_port.checkpoint import resumption, save_epoch, what_is_saved
 from xnornet_port.data import DataSource
 from xnornet_port.errors import XnorNetError, file_problem
 from xnornet_port.evaluate import Tester
@@ -81,7 +81,7 @@ def train(
         raise XnorNetError(f"{error}; {what_is_saved(plan.folder)}") from error
     except (XnorNetError, LuaCompatError, OSError) as error:
         problem = file_problem(error) if isinstance(error, OSError) else str(error)
-        raise XnorNetError(f"{problem}; when that is mended, go on with -resume {plan.folder}") from error
+        raise XnorNetError(f"{problem}; when that is mended, go on with {resumption(plan.folder)}") from error
 
 
 def _epochs(
@@ -177,5 +177,5 @@ def _stopped(
     if keeper is not None:
         keeper.keep(moment)
     place = f"{moment.so_far.total.n_batches} of {plan.epoch_size} batches"
-    report.warn(f"Stopped in epoch {moment.epoch} ({place}): go on with -resume {plan.folder}")
+    report.warn(f"Stopped in epoch {moment.epoch} ({place}): go on with {resumption(plan.folder)}")
     return should_stop.exit_code

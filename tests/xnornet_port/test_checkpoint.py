@@ -11,7 +11,14 @@ from lua_compat.errors import T7Error
 from lua_compat.nn import load
 from lua_compat.optim import SGD, Adam
 from lua_compat.values import TorchObject
-from xnornet_port.checkpoint import latest_epoch, load_optimizer_state, model_path, save_epoch
+from xnornet_port.checkpoint import (
+    latest_epoch,
+    load_optimizer_state,
+    model_path,
+    resumption,
+    save_epoch,
+    what_is_saved,
+)
 from xnornet_port.errors import XnorNetError
 
 
@@ -64,6 +71,19 @@ def test_a_state_of_another_network_is_one_line_with_the_file(golden: Path) -> N
     path = str(golden / "runs" / "bwn_sgd" / "optimState_2.t7")
     with pytest.raises(XnorNetError, match=r"optimState_2\.t7: dfdx holds 61229 numbers, the network has 73469"):
         load_optimizer_state(SGD(network.parameters()), path)
+
+
+def test_what_to_type_is_quoted_for_a_shell(golden: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "my cache" / "alexnet,batchSize=8" / "SunNov2204:14:482026"
+    folder.mkdir(parents=True)
+    assert what_is_saved(folder) == f"no epoch was finished, no model saved in {folder}"
+    network = load(golden / "models" / "tiny_bwn.t7")
+    save_epoch(folder, 3, network, SGD(network.parameters()))
+    assert what_is_saved(folder) == (
+        f"to go on: -retrain '{folder}/model_3.t7' -optimState '{folder}/optimState_3.t7' -epochNumber 4"
+    )
+    assert resumption(folder) == f"-resume '{folder}'"
+    assert resumption(Path("cache/alexnet,batchSize=8/DATE")) == "-resume cache/alexnet,batchSize=8/DATE"
 
 
 def test_paths() -> None:
