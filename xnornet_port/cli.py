@@ -55,7 +55,7 @@ def _run(argv: list[str]) -> int:
     if options.resume != "none":
         options = resumed_options(options.resume, argv)
 
-    if options.n_gpu > 1 and "RANK" not in os.environ:
+    if options.n_gpu > 1 and not {"RANK", "WORLD_SIZE"} <= os.environ.keys():  # else it is one of several already
         return launch(options.n_gpu, argv, _say_on_errors)
     if LAUNCHED in os.environ:
         end_with_the_launcher()

@@ -122,6 +122,21 @@ def test_a_worker_that_hangs_with_the_pipe_open_keeps_nobody(
             thread.join(timeout=10)
 
 
+def test_only_one_of_several_starts_no_others(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both variables make a process one of several (`place_of`); RANK alone, of whatever program, does not."""
+    started: list[int] = []
+
+    def launch(n_processes: int, *rest: object) -> int:
+        started.append(n_processes)
+        return 0
+
+    monkeypatch.setattr(xnornet_port.launch, "launch", launch)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert cli.main(words(golden, tmp_path)) == 0
+    assert started == [2]
+
+
 def test_a_mistake_is_one_line(golden: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words(golden, tmp_path, "-data", tmp_path / "nowhere")) == 1
     error = capfd.readouterr().err
