@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from xnornet_port import cli
 from xnornet_port.errors import XnorNetError
 from xnornet_port.evaluate import evaluate
 from xnornet_port.folder_lock import folder_lock
+from xnornet_port.record import MAY_CHANGE
 from xnornet_port.train import train_epoch
 
 Outcome = tuple[int, str, str]
@@ -247,6 +249,12 @@ def test_what_cannot_be_resumed_is_one_line(main: Main, folder: Callable[[], Pat
     assert "options.json: damaged" in main("-resume", run)[2]
     (run / "options.json").write_text('{"options": {"batchSize": "x"}}')
     assert "option batchSize is 'x', expected a number" in main("-resume", run)[2]
+
+
+def test_the_page_names_the_options_that_may_change() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
+    (named,) = re.findall(r"only (`-[^.]+`) may be given with others", page)
+    assert {"resume", *re.findall(r"`-(\w+)`", named)} == set(MAY_CHANGE)
 
 
 def test_another_network_in_the_state_is_refused(main: Main, folder: Callable[[], Path], golden: Path,
