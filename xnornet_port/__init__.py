@@ -1,6 +1,6 @@
 """XNOR-Net on PyTorch: the networks, training and testing of the original Torch7 code.
 
-    from xnornet_port import build_model, load_model
+    from xnornet_port import XnorModel, build_model, load_model
     network = build_model("alexnetxnor", n_classes=1000, seed=2)
     network = load_model("alexnet_XNOR.t7")
     packed = XnorModel.from_model(network)               # binary layers on XNOR and popcount kernels

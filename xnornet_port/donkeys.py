@@ -211,9 +211,9 @@ class DonkeyPool:
 
     def close(self) -> None:
         """End the workers, at once."""
-        for donkey in self._donkeys:
+        donkeys, self._donkeys = self._donkeys, []  # first: a thread that fetches ahead replaces none of them
+        for donkey in donkeys:
             donkey.stop()
-        self._donkeys = []
         self._memory.close()
         self._pass += 1
 

@@ -114,6 +114,20 @@ def test_memory_is_used_again_only_when_nobody_refers_to_it(loader: Loader, pool
     assert all(len(donkey.free) == len(donkey._slots) for donkey in pool._donkeys)
 
 
+def test_a_pool_that_closes_replaces_no_worker(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that fetches a batch ahead sees its worker go, and would start another one."""
+    stop = donkey_process.DonkeyProcess.stop
+    left: list[int] = []
+
+    def stopping(donkey: donkey_process.DonkeyProcess) -> None:
+        left.append(len(pool._donkeys))
+        stop(donkey)
+
+    with DonkeyPool(loader, SEED, 2) as pool:
+        monkeypatch.setattr(donkey_process.DonkeyProcess, "stop", stopping)
+    assert left == [0, 0]
+
+
 def test_unreadable_pictures_are_reported(loader: Loader, pool: DonkeyPool) -> None:
     unreadable = [fault for batch in pool.batches([BatchRequest("train", 30)] * 4) for fault in batch.faults]
     assert unreadable  # one picture of 50 is: 120 draws miss it with probability 0.98^120 = 9 %, and with seed 2 do not
