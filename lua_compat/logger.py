@@ -131,5 +131,5 @@ def _entry_text(entry: Entry, path: Path) -> str:
 
 
 def _check_text(text: str, path: Path) -> None:
-    if "\t" in text or "\n" in text or not text:
+    if not text or not {"\t", "\n", "\r"}.isdisjoint(text):
         raise LoggerError(f"{path}: {text!r} cannot stand in a log: it needs text without tabs and line ends")

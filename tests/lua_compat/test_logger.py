@@ -92,6 +92,7 @@ def test_all_kinds_of_numbers_are_read_back(tmp_path: Path) -> None:
         (["a", "b"], {"a": 1}, "has the columns ['a', 'b'], found ['a']"),
         (["a"], ["x\ty"], "'x\\ty' cannot stand in a log"),
         ([], {"x\n": 1}, "cannot stand in a log"),
+        (["a"], ["x\ry"], "'x\\ry' cannot stand in a log"),  # it reads back as two lines
         ([], {}, "column names must differ, found []"),
     ],
 )
