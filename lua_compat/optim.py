@@ -24,6 +24,8 @@ __all__ = ["SGD", "Adam"]
 # operation, and the same bits.
 _PIECE = 1 << 18
 
+_NESTEROV = "Nesterov momentum requires a momentum and zero dampening"
+
 ParametersAndGradients = list[tuple[torch.Tensor, torch.Tensor]]
 Parameters = Iterable[torch.Tensor] | Iterable[dict[str, Any]]
 
@@ -69,17 +71,17 @@ class _Torch7Optimizer(Optimizer):
     def from_t7(self, table: LuaTable) -> None:
         """Take options and state from a table as `to_t7` or real Torch7 wrote it.
 
-        Raises OptimStateError where a vector has another length than the parameters, an option is no number, or the
-        table has nothing of an optimiser.
+        Raises OptimStateError where a vector has another length than the parameters, an option is no number or none
+        the method can have, or the table has nothing of an optimiser.
         """
         group = self._only_group()
         known = [*(key for key, _ in self._CONFIG.values()), *self._VECTORS.values(), self._COUNTER[1]]
         if not any(key in table for key in known):
             raise OptimStateError(f"no optimiser state: none of {', '.join(known)} is there")
-        for name, (key, default) in self._CONFIG.items():
-            group[name] = _option(table, key, default)
+        options = {name: _option(table, key, default) for name, (key, default) in self._CONFIG.items()}
+        self._check(options)
         counter, counter_key = self._COUNTER
-        group[counter] = int(_option(table, counter_key, 0))
+        group.update(options, **{counter: _step_count(table, counter_key)})
         others = [key for key in ("dfdx", "m", "v") if key in table]
         if others and not any(key in table for key in self._VECTORS.values()):
             raise OptimStateError(
@@ -108,6 +110,9 @@ class _Torch7Optimizer(Optimizer):
                 f"a Torch7 optimiser state has one group of parameters, this has {len(self.param_groups)}"
             )
         return self.param_groups[0]
+
+    def _check(self, options: dict[str, Any]) -> None:
+        """Refuse options of a table with which the method does not work."""
 
     def _update(self, group: dict[str, Any], parameters: ParametersAndGradients) -> None:
         raise NotImplementedError
@@ -143,7 +148,7 @@ class SGD(_Torch7Optimizer):
         nesterov: bool | None = None,
     ):
         if nesterov and (momentum <= 0 or dampening != 0):
-            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+            raise ValueError(_NESTEROV)
         super().__init__(
             params,
             {
@@ -156,6 +161,10 @@ class SGD(_Torch7Optimizer):
                 "n_steps": 0,
             },
         )
+
+    def _check(self, options: dict[str, Any]) -> None:
+        if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
+            raise OptimStateError(_NESTEROV)
 
     def _update(self, group: dict[str, Any], parameters: ParametersAndGradients) -> None:
         momentum = group["momentum"]
@@ -241,6 +250,11 @@ class Adam(_Torch7Optimizer):
             table["denom"] = lua_compat.tensor(np.sqrt(table["v"]) + eps)
         return table
 
+    def _check(self, options: dict[str, Any]) -> None:
+        for name in ("beta1", "beta2"):
+            if options[name] is not None and not 0 <= options[name] < 1:
+                raise OptimStateError(f"{name} should be from 0 to below 1, found {options[name]}")
+
     def _update(self, group: dict[str, Any], parameters: ParametersAndGradients) -> None:
         beta1 = 0.9 if group["beta1"] is None else group["beta1"]
         beta2 = 0.999 if group["beta2"] is None else group["beta2"]
@@ -292,4 +306,13 @@ def _option(table: LuaTable, key: str, default: object) -> Any:
         return default
     if not isinstance(found, bool | int | float):
         raise OptimStateError(f"{key} should be a number, found {type(found).__name__}")
+    if not math.isfinite(found):
+        raise OptimStateError(f"{key} should be a number, found {found}")
     return found
+
+
+def _step_count(table: LuaTable, key: str) -> int:
+    found = _option(table, key, 0)
+    if found < 0 or found != int(found):
+        raise OptimStateError(f"{key} should count the steps, found {found}")
+    return int(found)

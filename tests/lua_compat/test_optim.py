@@ -1,7 +1,9 @@
 """SGD and Adam against 60 steps of real Torch7 (golden/optim.t7), and their state in a table."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,6 +153,26 @@ def test_an_option_that_is_no_number_is_refused() -> None:
     optimizer = Adam([torch.nn.Parameter(torch.zeros(3))])
     with pytest.raises(OptimStateError, match="learningRate should be a number, found str"):
         optimizer.from_t7(LuaTable({"learningRate": "fast"}))
+
+
+@pytest.mark.parametrize(
+    ("method", "state", "message"),
+    [
+        (Adam, {"t": -1}, "t should count the steps, found -1"),
+        (Adam, {"t": 0.5}, "t should count the steps, found 0.5"),
+        (SGD, {"evalCounter": math.inf}, "evalCounter should be a number, found inf"),
+        (SGD, {"learningRate": math.nan}, "learningRate should be a number, found nan"),
+        (Adam, {"beta1": 1}, "beta1 should be from 0 to below 1, found 1"),
+        (Adam, {"beta2": 1.5}, "beta2 should be from 0 to below 1"),
+        (SGD, {"nesterov": True, "momentum": 0.9}, "Nesterov momentum requires"),  # as sgd.lua's assert
+    ],
+)
+def test_options_that_cannot_be_are_refused(method: Any, state: dict[str, Any], message: str) -> None:
+    optimizer = method([torch.nn.Parameter(torch.zeros(3))])
+    before = dict(optimizer.param_groups[0])
+    with pytest.raises(OptimStateError, match=message):
+        optimizer.from_t7(LuaTable(state))
+    assert optimizer.param_groups[0] == before
 
 
 def test_a_table_of_something_else_is_refused() -> None:
