@@ -31,6 +31,7 @@ from lua_compat.values import (
 __all__ = ["Difference", "differences", "equal"]
 
 MOST_ELEMENTS = 1 << 20  # elements compared at a time
+LONGEST_PATH = 1 << 12  # characters of a path that are kept
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,13 @@ def differences(left: LuaValue, right: LuaValue, tolerance: float = 0.0) -> Iter
         below: list[tuple[str, LuaValue, LuaValue]] = []
         for what in comparison.compare(left, right, below):
             yield Difference(keys.removeprefix("."), what)
-        waiting.extend((keys + step, one, other) for step, one, other in reversed(below))
+        waiting.extend((longer(keys, step), one, other) for step, one, other in reversed(below))
+
+
+def longer(keys: str, step: str) -> str:
+    """A path with one step more; without the middle of a very long one, or deep nesting would take quadratic time."""
+    keys += step
+    return keys if len(keys) <= LONGEST_PATH else f"{keys[: LONGEST_PATH // 4]}...{keys[-LONGEST_PATH // 4 :]}"
 
 
 class Comparison:

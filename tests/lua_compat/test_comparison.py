@@ -107,6 +107,18 @@ def test_cycles_and_depth() -> None:
     assert lua_compat.equal(left, right)
 
 
+def test_of_a_very_long_path_the_middle_is_left_out() -> None:
+    left, right = LuaTable({"leaf": 1}), LuaTable({"leaf": 2})
+    for _ in range(2000):
+        left, right = LuaTable({"k" * 40: left}), LuaTable({"k" * 40: right})
+    left, right = LuaTable({"root": left}), LuaTable({"root": right})
+    (difference,) = lua_compat.differences(left, right)
+    assert difference.keys.startswith("root.kkk")
+    assert "k..." in difference.keys
+    assert difference.keys.endswith("kkk.leaf")
+    assert len(difference.keys) <= 1 << 12
+
+
 def test_python_values_that_lua_does_not_have() -> None:
     with pytest.raises(TypeError, match="a Python set is no Lua value"):
         lua_compat.equal({1}, {1})
