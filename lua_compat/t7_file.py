@@ -92,7 +92,7 @@ def iter_objects(
     """All objects of a file, one after another: of one writer, or of several that appended to it.
 
     Raises T7Error at the first object that cannot be read, after those before it were given. `max_objects`
-    is counted anew for each writer.
+    is counted anew for each writer whose objects are read when they are asked for (after the first 1000 objects).
     """
     wanted = Wanted(mode, long_size, byte_order, max_objects)
     with opened(path, maps=mmap) as (buffer, file):
@@ -103,7 +103,7 @@ def iter_objects(
         reader = reading.reader
         while not reader.source.at_end():
             try:
-                reader = reader_for_next(reader)
+                reader = reader_for_next(reader, n_objects=0)
                 yield reader.read_object()
             except T7Error as error:
                 raise placed(error, str(path)) from None
@@ -252,7 +252,7 @@ def read_first(reader: ObjectReader, name: str) -> Reading:
     end = 0
     try:
         while len(values) < MOST_SAMPLED and not (values and reader.source.at_end()):
-            reader = reader_for_next(reader) if values else reader
+            reader = reader_for_next(reader, reader.n_objects) if values else reader
             values.append(reader.read_object())
             end = reader.source.position
     except T7Error as error:
@@ -266,8 +266,9 @@ def placed(error: T7Error, name: str) -> T7Error:
     return T7Error(error.problem, file=name, position=error.position, keys=error.keys)
 
 
-def reader_for_next(reader: ObjectReader) -> ObjectReader:
-    """The reader for the next object of a file: a fresh one where another writer appended.
+def reader_for_next(reader: ObjectReader, n_objects: int) -> ObjectReader:
+    """The reader for the next object of a file: where another writer appended a fresh one, which counts on from
+    `n_objects`.
 
     Each writer numbers its objects from 1. An object numbered 1, where there was a 1 before, is either that
     one again (then nothing follows its number) or the first of an appended run (then its contents follow):
@@ -277,15 +278,17 @@ def reader_for_next(reader: ObjectReader) -> ObjectReader:
     start = source.position
     if 1 not in reader.memo or reader.next_index() != 1 or reader.bytes_tried > MOST_TRIED * source.size:
         return reader
-    fresh = ObjectReader(source, reader.new_tensors, reader.max_objects)
+    trial = ObjectReader(source, reader.new_tensors, reader.max_objects)
     try:
-        fresh.read_object()
+        trial.read_object()
         appended = source.at_end() or source.read_int() in set(Tag)
     except (T7Error, struct.error):
+        if trial.has_too_many():
+            raise
         appended = False
     reader.bytes_tried += source.position - start
     source.position = start
-    return ObjectReader(source, reader.new_tensors, reader.max_objects) if appended else reader
+    return ObjectReader(source, reader.new_tensors, reader.max_objects, n_objects) if appended else reader
 
 
 def warn_of_rest(name: str, reading: Reading) -> None:

@@ -142,15 +142,19 @@ class ObjectReader:
     """Reads objects from a source, one `read_object` after another, with one memo for all of them."""
 
     def __init__(
-        self, source: Source, new_tensors: NewTensorReader | None = None, max_objects: int | None = None
+        self,
+        source: Source,
+        new_tensors: NewTensorReader | None = None,
+        max_objects: int | None = None,
+        n_objects: int = 0,
     ) -> None:
         """`new_tensors`, on the same bytes as `source`, makes many small tensors faster. More than `max_objects`
-        tables, tensors, objects and functions are refused.
+        tables, tensors, objects and functions are refused, the `n_objects` read before included.
         """
         self.source = source
         self.new_tensors = new_tensors
         self.max_objects = max_objects
-        self._objects = 0
+        self.n_objects = n_objects
         self.memo: dict[int, LuaValue] = {}
         self.bytes_tried = 0  # read in vain, to see whether another writer appended
         self._frames: list[TableFrame | PartsFrame] = []
@@ -259,9 +263,13 @@ class ObjectReader:
 
     def _count_objects(self, new: int) -> None:
         """Take note of new objects, whose number the caller may have limited."""
-        self._objects += new
-        if self.max_objects is not None and self._objects > self.max_objects:
+        self.n_objects += new
+        if self.has_too_many():
             raise T7Error(f"expected at most {self.max_objects} objects (max_objects), found more")
+
+    def has_too_many(self) -> bool:
+        """Whether it stopped for the number of objects."""
+        return self.max_objects is not None and self.n_objects > self.max_objects
 
     def _read_shared(self, tag: int) -> LuaValue:
         """A table, torch object or function: one seen before, or a new one under a new index."""

@@ -222,6 +222,16 @@ def test_the_number_of_objects_can_be_limited(tmp_path: Path, mode: str) -> None
         lua_compat.loads(path.read_bytes(), max_objects=5)
 
 
+def test_the_limit_is_that_of_all_writers_together() -> None:
+    """Ten of 11 objects each: `load` keeps them all until it has found out how the file is encoded."""
+    data = 10 * lua_compat.dumps([[index] for index in range(10)])
+    with pytest.warns(TrailingDataWarning, match="only the first of 10 objects"):
+        lua_compat.loads(data, max_objects=110)
+    for count in (10, 11, 109):
+        with pytest.raises(T7Error, match=f"at most {count} objects"):
+            lua_compat.loads(data, max_objects=count)
+
+
 def test_tensors_count_as_objects() -> None:
     data = lua_compat.dumps([np.full(3, index, np.float32) for index in range(1000)])
     assert len(lua_compat.loads(data, max_objects=1001)) == 1000
