@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lua_compat.t7_arrays import ARRAY_CLASSES, MOST_DIMENSIONS
 from lua_compat.t7_format import Layout
-from lua_compat.t7_runs import SHORTEST_RUN, field, leading_true, python_numbers
+from lua_compat.t7_runs import SHORTEST_RUN, leading_true, python_numbers
 from lua_compat.values import EXACT_INTEGERS, LuaValue, Storage, Tensor
 
 __all__ = ["NUMBER_BYTES", "NewTensor", "NewTensorReader"]
@@ -165,6 +165,12 @@ class NewTensorReader:
         memo.update(zip(indices, tensors, strict=True))
         entries.update(zip(python_numbers(keys + 0.0), tensors, strict=True))
         return True
+
+
+def field(rows: npt.NDArray[np.uint8], start: int, code: str) -> npt.NDArray[Any]:
+    """The number that stands at the same place in each row, `code` being its NumPy type."""
+    dtype = np.dtype(code)
+    return np.ascontiguousarray(rows[:, start : start + dtype.itemsize]).view(dtype)[:, 0]
 
 
 def tensor_on(storage: Storage, header: TensorHeader, sizes: list[int], strides: list[int], offset: int) -> Tensor:

@@ -1,8 +1,8 @@
 """Table entries of one shape, read many at a time.
 
-In large tables thousands of entries in a row have the same types and the same lengths of strings: numbered
-lists, paths, counters. Such a run is a matrix of bytes with one row per entry, and NumPy takes it apart by
-columns.
+In large tables thousands of entries in a row have keys of one type and values of one type: numbered lists, paths,
+counters. Where they begin shows in their type ids, and each must begin where the one before ends; so NumPy finds
+many at once and takes them apart.
 """
 
 from typing import Any, NamedTuple
@@ -14,20 +14,32 @@ from lua_compat.t7_format import Tag
 from lua_compat.t7_key_guard import KeyGuard
 from lua_compat.values import EXACT_INTEGERS, LuaValue, text_or_bytes
 
-__all__ = ["SHORTEST_RUN", "EntryShape", "Patience", "field", "leading_true", "python_numbers", "read_run"]
+__all__ = [
+    "FEWEST_ENTRIES",
+    "LONGEST_ENTRY",
+    "SHORTEST_RUN",
+    "EntryShape",
+    "Patience",
+    "leading_true",
+    "python_numbers",
+    "read_run",
+]
 
-SHORTEST_RUN = 32  # entries looked at first; eight times as many while all have the shape
-LONGEST_RUN = 1 << 16
+Places = npt.NDArray[np.int64]
+
+SHORTEST_RUN = 32  # with fewer the search is not soon repeated
+FEWEST_ENTRIES = 128  # that make up for a search
+LONGEST_ENTRY = 256  # bytes; longer ones are read quicker one by one
+LONGEST_BLOCK = 1 << 20  # bytes looked at together; fewer at first
 LONGEST_PAUSE = 1 << 12
 
 
 class EntryShape(NamedTuple):
-    """The types of an entry's key and value, and their lengths in bytes where they are strings (else 0)."""
+    """The types of an entry's key and value, and how many bytes the entry takes (others may take more or fewer)."""
 
     key_tag: int
-    key_length: int
     value_tag: int
-    value_length: int
+    n_bytes: int
 
 
 class Patience:
@@ -45,8 +57,9 @@ class Patience:
         self.left = self._pause
 
 
-HEAD_BYTES = {Tag.NUMBER: 4, Tag.STRING: 8, Tag.BOOLEAN: 4}
-BODY_BYTES = {Tag.NUMBER: 8, Tag.STRING: 0, Tag.BOOLEAN: 4}
+# Members of an IntEnum are slow to look up.
+NUMBER, STRING, BOOLEAN = int(Tag.NUMBER), int(Tag.STRING), int(Tag.BOOLEAN)
+ITEM_BYTES = {NUMBER: 12, STRING: 8, BOOLEAN: 8}  # type id and number; type id and length; type id and int
 
 
 def read_run(
@@ -58,69 +71,97 @@ def read_run(
     entries: dict[Any, LuaValue],
     guard: KeyGuard,
 ) -> tuple[int, int]:
-    """Read up to `count` entries that have `shape`; returns how many there were and where the next begins.
+    """Read up to `count` entries that have the types of `shape`; returns how many there were and where the next begins.
 
     `order` is "<" or ">". Stops before a NaN key.
     """
-    value_start = HEAD_BYTES[Tag(shape.key_tag)] + BODY_BYTES[Tag(shape.key_tag)] + shape.key_length
-    stride = value_start + HEAD_BYTES[Tag(shape.value_tag)] + BODY_BYTES[Tag(shape.value_tag)] + shape.value_length
-    done, wanted = 0, SHORTEST_RUN
+    done, size = 0, FEWEST_ENTRIES * shape.n_bytes
     while done < count:
-        rows_left = (len(buffer) - position) // stride
-        looked_at = min(wanted, count - done, rows_left)
-        block = np.frombuffer(buffer, np.uint8, looked_at * stride, position).reshape(looked_at, stride)
-        keys = Column(block[:, :value_start], order, shape.key_tag, shape.key_length)
-        values = Column(block[:, value_start:], order, shape.value_tag, shape.value_length)
-        taken = leading_true(keys.fits() & values.fits() & ~keys.is_nan())
-        guard.add(entries, keys.read(taken, is_key=True), values.read(taken))
-        position += taken * stride
-        done += taken
-        if taken < wanted:
+        block = Block(buffer, position, min(size, LONGEST_BLOCK, len(buffer) - position), order)
+        keys_at, values_at, ends = block.entries(shape.key_tag, shape.value_tag, count - done)
+        taken = len(ends)
+        if taken:
+            keys = block.read(keys_at, values_at, shape.key_tag, is_key=True)
+            guard.add(entries, keys, block.read(values_at, ends, shape.value_tag))
+            position += int(ends[-1])
+            done += taken
+        if taken < SHORTEST_RUN or int(ends[-1]) > taken * LONGEST_ENTRY:
             break
-        wanted = min(8 * wanted, LONGEST_RUN)
+        size *= 8
     return done, position
 
 
-class Column:
-    """The keys or the values of a block of entries, as rows of bytes."""
+class Block:
+    """Some bytes of a file that begin with an entry. An item is a key or a value; places count from the beginning."""
 
-    def __init__(self, rows: npt.NDArray[np.uint8], order: str, tag: int, length: int) -> None:
-        self._rows = rows
+    def __init__(self, buffer: Any, position: int, size: int, order: str) -> None:
+        self._bytes = np.frombuffer(buffer, np.uint8, size, position)
         self._order = order
-        self._tag = tag
-        self._length = length
+        # The numbers that begin at each byte.
+        self._ints = np.ndarray((max(size - 3, 0),), f"{order}i4", buffer, position, (1,))
+        self._doubles = np.ndarray((max(size - 7, 0),), f"{order}f8", buffer, position, (1,))
 
-    def _field(self, start: int, code: str) -> npt.NDArray[Any]:
-        return field(self._rows, start, self._order + code)
+    def entries(self, key_tag: int, value_tag: int, most: int) -> tuple[Places, Places, Places]:
+        """Where keys and values of up to `most` leading entries of these types begin, and where the entries end."""
+        size = self._bytes.size
+        shortest = ITEM_BYTES[key_tag] + ITEM_BYTES[value_tag]
+        if STRING in (key_tag, value_tag):
+            keys_at = self._type_ids(STRING) - (0 if key_tag == STRING else ITEM_BYTES[key_tag])
+            keys_at = keys_at[(keys_at >= 0) & (keys_at <= size - shortest)]
+            keys_at = keys_at[self._ints[keys_at] == key_tag]
+            if key_tag == value_tag:  # of items that follow one another every other is a key
+                keys_at = keys_at[::2]
+        else:
+            keys_at = np.arange(0, size - shortest + 1, shortest)
+            keys_at = keys_at[: leading_true(self._ints[keys_at] == key_tag)]
+        keys_at = keys_at[:most]
+        values_at, is_entry = self._ends(keys_at, key_tag, size - ITEM_BYTES[value_tag])
+        is_entry &= self._ints[values_at] == value_tag
+        ends, fits = self._ends(values_at, value_tag, size)
+        is_entry &= fits
+        is_entry[:1] &= keys_at[:1] == 0
+        is_entry[1:] &= ends[:-1] == keys_at[1:]
+        if key_tag == NUMBER:
+            is_entry &= ~np.isnan(self._doubles[keys_at + 4])
+        taken = leading_true(is_entry)
+        return keys_at[:taken], values_at[:taken], ends[:taken]
 
-    def fits(self) -> npt.NDArray[np.bool_]:
-        """Which rows have the type, and the length where it is a string."""
-        fits: npt.NDArray[np.bool_] = self._field(0, "i4") == self._tag
-        if self._tag == Tag.STRING:
-            fits &= self._field(4, "i4") == self._length
-        return fits
-
-    def is_nan(self) -> npt.NDArray[np.bool_]:
-        if self._tag != Tag.NUMBER:
-            return np.zeros(len(self._rows), np.bool_)
-        is_nan: npt.NDArray[np.bool_] = np.isnan(self._field(4, "f8"))
-        return is_nan
-
-    def read(self, count: int, is_key: bool = False) -> list[Any]:
-        """The first `count` of them as Python values."""
-        if self._tag == Tag.NUMBER:
-            numbers = self._field(4, "f8")[:count]
+    def read(self, places: Places, ends: Places, tag: int, is_key: bool = False) -> list[Any]:
+        """The items of one type from these places to these ends as Python values."""
+        if tag == NUMBER:
+            numbers = self._doubles[places + 4]
             return python_numbers(numbers + 0.0 if is_key else numbers)  # -0.0 is the key 0
-        if self._tag == Tag.BOOLEAN:
-            booleans: list[bool] = (self._field(4, "i4")[:count] == 1).tolist()
+        if tag == BOOLEAN:
+            booleans: list[bool] = (self._ints[places + 4] == 1).tolist()
             return booleans
-        return split_strings(self._rows[:count, 8:].tobytes(), self._length, count)
+        return self._strings(places + ITEM_BYTES[STRING], ends)
 
+    def _strings(self, starts: Places, ends: Places) -> list[Any]:
+        """The strings from each start to its end, the next start at least two bytes behind."""
+        borders = np.zeros(self._bytes.size + 1, np.int8)
+        borders[starts - 1], borders[ends] = 1, -1
+        is_kept = np.cumsum(borders[:-1], dtype=np.int8).view(np.bool_)
+        marked = self._bytes.copy()
+        marked[starts - 1] = 0
+        kept = marked[is_kept].tobytes()  # a zero byte and a string, and so on
+        if kept.isascii() and kept.count(0) == len(starts):
+            return kept.decode("ascii").split("\0")[1:]
+        raw = self._bytes.tobytes()
+        return [text_or_bytes(raw[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
-def field(rows: npt.NDArray[np.uint8], start: int, code: str) -> npt.NDArray[Any]:
-    """The number that stands at the same place in each row, `code` being its NumPy type."""
-    dtype = np.dtype(code)
-    return np.ascontiguousarray(rows[:, start : start + dtype.itemsize]).view(dtype)[:, 0]
+    def _type_ids(self, tag: int) -> Places:
+        """Where an int may stand that is this type id: its lowest byte is it."""
+        return np.flatnonzero(self._bytes == tag) - (0 if self._order == "<" else 3)
+
+    def _ends(self, places: Places, tag: int, most: int) -> tuple[Places, npt.NDArray[np.bool_]]:
+        """Where items of one type end, 0 where that is beyond `most` or a length is below 0, and where neither is."""
+        ends = places + ITEM_BYTES[tag]
+        fits: npt.NDArray[np.bool_] = ends <= most
+        if tag == STRING:
+            lengths = self._ints[places + 4]
+            ends += lengths
+            fits = (lengths >= 0) & (ends <= most)
+        return np.where(fits, ends, 0), fits
 
 
 def leading_true(flags: npt.NDArray[np.bool_]) -> int:
@@ -139,11 +180,3 @@ def python_numbers(values: npt.NDArray[Any]) -> list[int | float]:
     if not is_whole.any():
         return numbers
     return [int(number) if whole else number for number, whole in zip(numbers, is_whole.tolist(), strict=True)]
-
-
-def split_strings(block: bytes, length: int, count: int) -> list[str | bytes]:
-    """`count` strings of one length that stand one after another."""
-    if block.isascii():
-        text = block.decode("ascii")
-        return [text[start : start + length] for start in range(0, length * count, length)] if length else [""] * count
-    return [text_or_bytes(block[start : start + length]) for start in range(0, length * count, length)]

@@ -15,7 +15,7 @@ import numpy as np
 from lua_compat.errors import T7Error
 from lua_compat.t7_format import CLASS_NAME, VERSION, ElementType, Layout
 from lua_compat.t7_key_guard import KEYS_AT_ONCE, KeyGuard
-from lua_compat.t7_runs import SHORTEST_RUN, EntryShape, Patience, read_run
+from lua_compat.t7_runs import FEWEST_ENTRIES, LONGEST_ENTRY, EntryShape, Patience, read_run
 from lua_compat.values import EXACT_INTEGERS, LuaValue, Storage, lua_number, text_or_bytes
 
 __all__ = ["MISSING", "BinarySource", "Source", "read_class"]
@@ -90,7 +90,6 @@ class BinarySource:
         self._longs: dict[int, struct.Struct] = {}
         self._pair = struct.Struct(f"{order}ii").unpack_from
         self._version_one = struct.pack(f"{order}i3s", 3, b"V 1")
-        self._numbered_string = struct.Struct(f"{order}idii").unpack_from
         self._class_names: dict[bytes, str] = {}
         self._in_file: dict[str, np.dtype[Any]] = {}
 
@@ -148,33 +147,6 @@ class BinarySource:
         self.position = start + 11 + length
         return name, 1
 
-    def _read_numbered_strings(self, entries: dict[Any, LuaValue], first: int, count: int) -> int:
-        """Read the leading entries numbered `first`, `first` + 1, ... whose values are strings, as in lists of names.
-
-        Returns how many of `count` there were.
-        """
-        buffer, read_head, position = self._buffer, self._numbered_string, self.position
-        number, stop = first, min(first + count, EXACT_INTEGERS)
-        try:
-            for number in range(first, stop):
-                key_tag, key, tag, length = read_head(buffer, position)
-                start = position + 20
-                end = start + length
-                raw = buffer[start:end]
-                if key != number or key_tag != 1 or tag != 2 or len(raw) != length:
-                    break
-                try:
-                    entries[number] = raw.decode()
-                except UnicodeDecodeError:
-                    entries[number] = raw
-                position = end
-            else:
-                number = stop
-        except struct.error:  # too few bytes left for another
-            pass
-        self.position = position
-        return number - first
-
     def read_elements(self, element: ElementType, count: int, kind: type[Storage]) -> Storage:
         dtype = self._in_file.get(element.name) or self._type_in_file(element)
         start = self.position
@@ -224,15 +196,16 @@ class BinarySource:
         check_at = count - KEYS_AT_ONCE
         key: Any
         while count and position + 12 <= size:
-            key_tag, key_length = read_pair(buffer, position)
+            first = position
+            key_tag, length = read_pair(buffer, position)
             if key_tag == 2:
-                start, position = position + 8, position + 8 + key_length
+                start, position = position + 8, position + 8 + length
                 if not start <= position <= size:
                     break
                 key = text_or_bytes(buffer[start:position])
             elif key_tag == 1:
                 (key,) = read_double(buffer, position + 4)
-                position, key_length = position + 12, 0
+                position += 12
                 if key.is_integer() and -EXACT_INTEGERS < key < EXACT_INTEGERS:
                     key = int(key)
                 elif key != key:
@@ -245,7 +218,7 @@ class BinarySource:
             tag, length = read_pair(buffer, position)
             if tag == 1:
                 entries[key] = lua_number(read_double(buffer, position + 4)[0])
-                position, length = position + 12, 0
+                position += 12
             elif tag == 2:
                 start, position = position + 8, position + 8 + length
                 if not start <= position <= size:
@@ -256,7 +229,7 @@ class BinarySource:
                     entries[key] = buffer[start:position]
             elif tag == 5:
                 entries[key] = length == 1
-                position, length = position + 8, 0
+                position += 8
             else:
                 return count, key
             self.position = position
@@ -265,11 +238,8 @@ class BinarySource:
             if count < check_at:
                 self.guard.check(entries)
                 check_at = count - KEYS_AT_ONCE
-            if tag == 2 and type(key) is int and patience.left > 0:
-                count -= self._read_numbered_strings(entries, key + 1, min(count, patience.left))
-                patience.left = 0
-            if patience.left <= 0 and count >= SHORTEST_RUN:
-                shape = EntryShape(key_tag, key_length, tag, length)
+            if patience.left <= 0 and count >= FEWEST_ENTRIES and position - first <= LONGEST_ENTRY:
+                shape = EntryShape(key_tag, tag, position - first)
                 taken, self.position = read_run(buffer, self.position, self._order, shape, count, entries, self.guard)
                 count -= taken
                 patience.note(taken)

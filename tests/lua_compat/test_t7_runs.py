@@ -1,13 +1,16 @@
 """Runs of like entries: the same as entry by entry, and no more than the run."""
 
 import struct
+from typing import Any
 
 import pytest
 
+from lua_compat.t7_format import Layout
 from lua_compat.t7_key_guard import KeyGuard
 from lua_compat.t7_runs import SHORTEST_RUN, EntryShape, Patience, read_run
+from lua_compat.t7_source import MISSING, BinarySource
 
-NUMBER_TO_NUMBER = EntryShape(1, 0, 1, 0)
+NUMBER_TO_NUMBER = EntryShape(1, 1, 24)
 
 
 def numbers(pairs: list[tuple[float, float]], order: str = "<") -> bytes:
@@ -42,19 +45,70 @@ def test_minus_zero_is_the_key_0_but_stays_a_value() -> None:
     assert repr(entries) == "{0: -0.0}"
 
 
-@pytest.mark.parametrize("text", ["abcd", "größe", ""])
-def test_strings_and_booleans(text: str) -> None:
-    raw = text.encode()
-    key = struct.pack("<id", 1, 0)
-    rows = [key[:4] + struct.pack("<dii", index, 2, len(raw)) + raw for index in range(SHORTEST_RUN)]
+def packed(item: object, order: str) -> bytes:
+    """A key or value as it stands in a file."""
+    if isinstance(item, bool):
+        return struct.pack(f"{order}ii", 5, item)
+    if isinstance(item, (int, float)):
+        return struct.pack(f"{order}id", 1, item)
+    raw = item.encode() if isinstance(item, str) else item
+    return struct.pack(f"{order}ii", 2, len(raw)) + raw
+
+
+WORDS = ["", "abc", "größe", "a" * 300, b"\xff\xfe", "zero\0byte", "\2\0\0\0", "\0\0\0\2", "ends in \2"]
+HARD_WORDS = [*WORDS, packed(1, "<") + packed("x", "<"), packed("k", ">") + packed(True, ">")]  # entries of their own
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kinds", ["ns", "sn", "ss", "sb", "nb"])
+@pytest.mark.parametrize("words", [["name"], WORDS, HARD_WORDS])
+def test_the_same_as_one_by_one(kinds: str, order: str, words: list[str | bytes]) -> None:
+    """Through the reader of whole tables, which goes on by itself where a string looks like the start of an entry."""
+    count = 500
+    items = {
+        "n": [index - 100.5 * (index % 3) for index in range(count)],
+        "b": [index % 5 < 2 for index in range(count)],
+        "s": [words[index % len(words)] for index in range(count)],
+    }
+    unique = [f"{index}" + "k" * (index % 50) for index in range(count)]
+    keys, values = unique if kinds[0] == "s" else items["n"], items[kinds[1]]
+    data = b"".join(packed(key, order) + packed(value, order) for key, value in zip(keys, values, strict=True))
+    layout = Layout(byte_order="little" if order == "<" else "big")
+    found: dict[Any, Any] = {}
+    source = BinarySource(data + b"rest", layout)
+    assert source.read_entries(found, count) == (0, MISSING)
+    assert source.position == len(data)
+    assert list(found.items()) == [(key, table_value(value)) for key, value in zip(keys, values, strict=True)]
+
+
+def table_value(value: Any) -> Any:
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
+
+
+@pytest.mark.parametrize("words", [["name", "of varied", "length"], HARD_WORDS[:2]])
+def test_runs_of_strings_are_read_together(words: list[str]) -> None:
+    items = [packed(index, "<") + packed(words[index % len(words)], "<") for index in range(3000)]
     entries: dict[object, object] = {}
-    shape = EntryShape(1, 0, 2, len(raw))
-    assert read_run(b"".join(rows), 0, "<", shape, SHORTEST_RUN, entries, KeyGuard())[0] == SHORTEST_RUN
-    assert entries == dict.fromkeys(range(SHORTEST_RUN), text)
-    flags = b"".join(struct.pack("<ii2sii", 2, 2, b"%02d" % index, 5, index % 3) for index in range(30))
-    entries = {}
-    read_run(flags, 0, "<", EntryShape(2, 2, 5, 0), 30, entries, KeyGuard())
-    assert [entries[f"{index:02d}"] for index in range(4)] == [False, True, False, False]
+    data = b"".join(items) + b"\1\0\0\0"
+    run = read_run(data, 0, "<", EntryShape(1, 2, 30), 5000, entries, KeyGuard())
+    assert run == (3000, len(data) - 4)
+    assert list(entries.values()) == [words[index % len(words)] for index in range(3000)]
+
+
+@pytest.mark.parametrize("length", [-1, -12, -20, 8, 2**31 - 1])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_run_ends_before_a_length_that_cannot_be(length: int, order: str) -> None:
+    """By -12 and -20 the next entry would begin where one begins already."""
+    good = packed(1, order) + packed("abc", order)
+    bad = struct.pack(f"{order}idii", 1, 2, 2, length) + b"abc"
+    for tail in (b"", 3 * good):
+        if length == 8 and tail:
+            continue  # 8 bytes are there
+        data = 2 * good + bad + tail
+        assert read_run(data, 0, order, EntryShape(1, 2, 23), 9, {}, KeyGuard()) == (2, 2 * len(good))
 
 
 def test_patience_grows_with_failures() -> None:
