@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import NamedTuple
 
-from cache_tools.console import file_problem, printable
+from cache_tools.console import tool_problem
 from lua_compat.errors import LuaCompatError
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, one_line
 
 __all__ = ["main"]
 
@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (LuaCompatError, XnorNetError, OSError) as error:
-        problem = file_problem(error) if isinstance(error, OSError) else str(error)
-        print(f"cache_tools {chosen}: {printable(problem)}", file=sys.stderr)
+        problem = tool_problem(error) if isinstance(error, OSError) else str(error)
+        print(f"cache_tools {chosen}: {one_line(problem)}", file=sys.stderr)
         return COMMANDS[chosen].failure
     except KeyboardInterrupt:
         print(f"cache_tools {chosen}: stopped", file=sys.stderr)

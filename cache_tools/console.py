@@ -4,22 +4,21 @@ Colours and progress bars are for terminals; rich leaves colours out where NO_CO
 """
 
 import argparse
-import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
 
-__all__ = ["add_quiet", "file_problem", "positive", "printable", "progress_bar", "table_console"]
+from xnornet_port.errors import file_problem
+
+__all__ = ["UNFINISHED", "add_quiet", "positive", "progress_bar", "table_console", "tool_problem"]
 
 PIPE_WIDTH = 1000
 """Columns where the output is not a terminal: no line is broken or cut off, whoever reads it."""
-TEMPORARY_NAME = re.compile(r"\.(.+)\.[0-9a-f]{12}\.tmp")
-"""What atomic_file.replace_file writes first, beside the file that was asked for."""
+UNFINISHED = ".unfinished-"
+"""Before the name of a file that is checked before it gets its name."""
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
@@ -56,16 +55,6 @@ def progress_bar(title: str, total: int, quiet: bool = False) -> Iterator[Callab
         yield lambda done: progress.update(task, completed=done)
 
 
-def printable(text: str) -> str:
-    """Text on one line: control characters, line ends and broken characters as Python writes them."""
-    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode()
-                   for character in text)  # fmt: skip
-
-
-def file_problem(error: OSError) -> str:
-    """The file, by the name that was asked for, and in the system's words what is wrong with it."""
-    if not isinstance(error.filename, str | bytes) or error.strerror is None:
-        return str(error)
-    place = Path(os.fsdecode(error.filename))
-    name = TEMPORARY_NAME.sub(r"\1", place.name).removeprefix(".unfinished-")
-    return f"{place.with_name(name) if name else place}: {error.strerror}"
+def tool_problem(error: OSError) -> str:
+    """As `file_problem`; what is UNFINISHED stands for the file that was asked for."""
+    return file_problem(error).replace(UNFINISHED, "", 1)

@@ -26,11 +26,12 @@ from torch import nn
 import lua_compat
 from cache_tools.console import add_quiet
 from cache_tools.convert_packed import picture_size, write_packed_network
-from cache_tools.network_profile import REFUSALS, first_line
+from cache_tools.network_profile import REFUSALS
 from cache_tools.value_tree import kind_of
 from lua_compat.errors import LuaCompatError
 from lua_compat.nn.class_names import Names
 from lua_compat.values import LuaTable, TorchObject
+from xnornet_port.errors import reason_of
 from xnornet_port.packed_file import PACKED_SUFFIX
 from xnornet_port.schemes import import_schemes
 
@@ -153,7 +154,7 @@ def written(
     try:
         return write(network, unfinished, arguments, x)
     except (RuntimeError, SafetensorError) as error:
-        raise ConvertError(f"{arguments.target}: not written ({first_line(error)})") from error
+        raise ConvertError(f"{arguments.target}: not written ({reason_of(error)})") from error
 
 
 def require_input(network: nn.Module, x: torch.Tensor, path: Path) -> None:
@@ -163,7 +164,7 @@ def require_input(network: nn.Module, x: torch.Tensor, path: Path) -> None:
             network(x)
     except REFUSALS as error:
         raise ConvertError(
-            f"{path}: the network cannot take an input of {'x'.join(map(str, x.shape[1:]))} ({first_line(error)}); "
+            f"{path}: the network cannot take an input of {'x'.join(map(str, x.shape[1:]))} ({reason_of(error)}); "
             "give another --input-size"
         ) from error
 

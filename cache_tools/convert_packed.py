@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from cache_tools.console import UNFINISHED
 from cache_tools.network_profile import profile_network
 from xnornet_port.binarization import Binarizer, has_binary_weights
 from xnornet_port.errors import XnorNetError
@@ -48,7 +49,7 @@ def write_packed_network(
         say(f"  {layer.place}: {layer!r}, {packed_bytes(layer):,} bytes for {float_bytes(layer):,}")
     packed, real = (sum(map(count, model.binary_layers)) for count in (packed_bytes, float_bytes))
     say(f"binary layers: {packed:,} bytes in place of {real:,}, 1/{real / packed:.1f}")
-    unfinished = target.with_name(f".unfinished-{target.name}")
+    unfinished = target.with_name(f"{UNFINISHED}{target.name}")
     try:
         model.save(unfinished, source=source.name)
         again = XnorModel.load(unfinished)

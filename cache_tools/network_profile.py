@@ -19,7 +19,7 @@ from torch import nn
 from lua_compat.nn import origin_of
 from lua_compat.nn.registry import registered_writer
 from xnornet_port.binarization import binary_convolutions
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.kernels import Geometry, PackedInput
 from xnornet_port.kernels.packing import n_words
 from xnornet_port.layers import BinActiveZ
@@ -30,7 +30,6 @@ __all__ = [
     "REFUSALS",
     "WORD_BITS",
     "LayerProfile",
-    "first_line",
     "profile_network",
     "theoretical_speedup",
     "torch7_path",
@@ -94,14 +93,9 @@ def profile_network(network: nn.Module, binary_weights: bool, size: int | None) 
         try:
             return _profile_at(network, binary_weights, side)
         except (*REFUSALS, XnorNetError) as error:
-            problems.append(first_line(error))
+            problems.append(reason_of(error))
     tried = ", ".join(map(str, sizes))
     raise XnorNetError(f"the network takes no picture of {tried} pixels ({problems[0]}); name its size with --size")
-
-
-def first_line(error: Exception) -> str:
-    """Of what a module says; PyTorch's messages may have many lines, or none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _profile_at(network: nn.Module, binary_weights: bool, side: int) -> list[LayerProfile]:

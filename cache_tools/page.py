@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import resources
 
-from cache_tools.console import printable
+from xnornet_port.errors import one_line
 
 __all__ = ["POLICY", "definitions", "details", "figure", "legend", "page", "png_source", "section", "table", "text"]
 
@@ -33,7 +33,7 @@ def page(title: str, body: Iterable[str]) -> str:
 
 def text(value: object) -> str:
     """Anything as text of the page: escaped, control characters and line ends shown as such."""
-    return escape(printable(str(value)), quote=True)
+    return escape(one_line(str(value)), quote=True)
 
 
 def section(title: str, *body: str) -> str:

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cache_tools.console import add_quiet, printable
+from cache_tools.console import add_quiet
 from cache_tools.run_folder import first_epoch, learning_rates, read_curves
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, one_line
 
 __all__ = ["EPILOG", "add_arguments", "run"]
 
@@ -95,7 +95,7 @@ def n_epochs(columns: dict[str, list[float]]) -> int:
 def run_label(folder: Path) -> str:
     """The end of its path, with nothing in it that matplotlib would take for a formula or for "not in the legend"."""
     place = folder.resolve()
-    return printable(f"{place.parent.name}/{place.name}"[-40:]).replace("$", r"\$").lstrip("_")
+    return one_line(f"{place.parent.name}/{place.name}"[-40:]).replace("$", r"\$").lstrip("_")
 
 
 def draw_line(axes: Any, folder: Path, values: list[float], style: str, label: str, is_rate: bool = False) -> None:

@@ -20,10 +20,10 @@ import torch
 from torch import nn
 
 from cache_tools.class_names import ClassNames, find_class_names
-from cache_tools.console import add_quiet, positive, printable, progress_bar
+from cache_tools.console import add_quiet, positive, progress_bar
 from cache_tools.contact_sheet import Tile, check_sheet, write_sheet
 from cache_tools.imagenet_sources import is_picture
-from cache_tools.network_profile import REFUSALS, first_line
+from cache_tools.network_profile import REFUSALS
 from cache_tools.network_source import add_weight_options, wants_binary_weights
 from cache_tools.prediction import Answer, Fault, Predictor
 from cache_tools.run_folder import recorded_options, recorded_size
@@ -33,7 +33,7 @@ from xnornet_port.cifar import is_cifar, pixel_statistics
 from xnornet_port.cifar_files import read_cifar
 from xnornet_port.cifar_names import CIFAR_CLASSES, CIFAR_SIDE
 from xnornet_port.dataset_cache import read_statistics
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, one_line, reason_of
 from xnornet_port.model import load_model
 from xnornet_port.preprocessing import ChannelStatistics, Preprocessing
 
@@ -176,23 +176,23 @@ def count_classes(predictor: Predictor) -> int:
         with torch.no_grad():
             return class_scores(network, torch.zeros(1, 3, side, side)).shape[1]
     except REFUSALS as error:
-        reason = first_line(error)
+        reason = reason_of(error)
         raise XnorNetError(f"the network takes no picture of {side} pixels ({reason}); give --crop-size") from error
 
 
 def lines(answer: Answer, names: ClassNames, top: int) -> list[str]:
     """For people; control characters of names shown as such."""
-    shown = [printable(answer.path)]
+    shown = [one_line(answer.path)]
     for number, probability in answer.best(top):
         title, folder = names.title(number), names.folder(number)
-        beside = f"  ({printable(folder)})" if folder != title else ""
-        shown.append(f"  {probability:7.2%}  {printable(title)}{beside}")
+        beside = f"  ({one_line(folder)})" if folder != title else ""
+        shown.append(f"  {probability:7.2%}  {one_line(title)}{beside}")
     return shown
 
 
 def tile_lines(answer: Answer, names: ClassNames) -> list[str]:
     """Below a picture of the sheet."""
-    return [f"{probability:.0%} {printable(names.title(number))}" for number, probability in answer.best(3)]
+    return [f"{probability:.0%} {one_line(names.title(number))}" for number, probability in answer.best(3)]
 
 
 def as_json(answer: Answer | Fault, names: ClassNames, top: int) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cache_tools.console import printable
 from lua_compat import LuaFunction, LuaTable, LuaValue, TorchObject
 from lua_compat.comparison import array_typename, storage_key
 from lua_compat.t7_storages import owning_storage
 from lua_compat.values import key_step
+from xnornet_port.errors import one_line
 
 __all__ = ["Inventory", "Node", "build_tree", "kind_of", "take_inventory"]
 
@@ -180,7 +180,7 @@ def as_shown(value: Any) -> Any:
     if isinstance(value, bytes):
         return repr(value[:LONGEST_TEXT]) + ("..." if len(value) > LONGEST_TEXT else "")
     text = value if len(value) <= LONGEST_TEXT else value[:LONGEST_TEXT] + "..."
-    return printable(text)
+    return one_line(text)
 
 
 def array_statistics(array: npt.NDArray[Any]) -> dict[str, float]:

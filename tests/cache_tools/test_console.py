@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cache_tools.__main__ import COMMANDS, main
-from cache_tools.console import file_problem, progress_bar, table_console
+from cache_tools.console import progress_bar, table_console, tool_problem
 
 
 class Terminal(io.StringIO):
@@ -76,7 +76,7 @@ def test_ctrl_c_while_a_command_is_loaded(monkeypatch: pytest.MonkeyPatch, capsy
      (".unfinished-x.pt", "x.pt"), (".hidden", ".hidden"), ("a.tmp", "a.tmp")],
 )  # fmt: skip
 def test_a_file_that_cannot_be_written_is_called_as_it_was_asked_for(name: str, shown: str) -> None:
-    assert file_problem(OSError(errno.EACCES, "Permission denied", f"/d/{name}")) == f"/d/{shown}: Permission denied"
+    assert tool_problem(OSError(errno.EACCES, "Permission denied", f"/d/{name}")) == f"/d/{shown}: Permission denied"
 
 
 def test_an_error_of_the_system_is_one_line_without_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
