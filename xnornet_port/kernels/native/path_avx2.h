@@ -173,11 +173,14 @@ static void PATH(tile)(int rows, const struct xnor_window *window, const uint8_t
 
 /* ---- packing ---- */
 
+enum { PATH(block_pixels) = 8 };
+
 /* Signs of up to 32 channels of up to 8 pixels: each channel's sign bits are shifted in from below. Returns whether there
  * is a zero or NaN among them. */
-static inline __attribute__((always_inline)) int PATH(pack_block)(const float *x, int64_t channel_stride,
-                                                                  int64_t channels, int64_t pixels, uint32_t *signs,
-                                                                  uint32_t *nonzero, int64_t pixel_stride) {
+static inline __attribute__((always_inline)) int PATH(pack_block)(const int64_t pixels, const float *x,
+                                                                  int64_t channel_stride, int64_t channels,
+                                                                  uint32_t *signs, uint32_t *nonzero,
+                                                                  int64_t pixel_stride) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const __m256i here = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)pixels), lane);
     __m256i sign_bits = _mm256_setzero_si256(), zero_bits = sign_bits, found = sign_bits;
@@ -198,21 +201,7 @@ static inline __attribute__((always_inline)) int PATH(pack_block)(const float *x
     return !_mm256_testz_si256(found, here);
 }
 
-static int PATH(pack_pixels)(const float *x, int64_t channel_stride, int64_t channels, int64_t pixels,
-                             uint32_t *signs, uint32_t *nonzero, int64_t pixel_stride) {
-    int found = 0;
-    for (int64_t first = 0; first < channels; first += 32) {
-        const int64_t n = xnor_min(32, channels - first);
-        for (int64_t p = 0; p < pixels; p += 8) {
-            const float *from = x + first * channel_stride + p;
-            const int64_t at = p * pixel_stride + first / 32, here = xnor_min(8, pixels - p);
-            uint32_t *mask = nonzero ? nonzero + at : NULL;
-            if (here == 8) found |= PATH(pack_block)(from, channel_stride, n, 8, signs + at, mask, pixel_stride);
-            else found |= PATH(pack_block)(from, channel_stride, n, here, signs + at, mask, pixel_stride);
-        }
-    }
-    return found;
-}
+#include "packing.h"
 
 /* The same for one pixel: channels lie side by side in memory. */
 static int PATH(pack_channels)(const float *x, int64_t channels, uint32_t *signs, uint32_t *nonzero) {

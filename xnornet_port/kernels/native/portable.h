@@ -5,6 +5,8 @@
 /* 4 pixels; every compiler of these files knows such vectors, on every processor. */
 typedef uint32_t PATH(four) __attribute__((vector_size(16)));
 
+enum { PATH(block_pixels) = 4 };
+
 /* One unit of up to 4 pixels; returns whether there is a zero or NaN among them. */
 static inline __attribute__((always_inline)) int PATH(pack_block)(const int64_t pixels, const float *x,
                                                                   int64_t channel_stride, int64_t channels,
@@ -28,21 +30,7 @@ static inline __attribute__((always_inline)) int PATH(pack_block)(const int64_t 
     return (zeros[0] | zeros[1] | zeros[2] | zeros[3]) != 0;
 }
 
-static int PATH(pack_pixels)(const float *x, int64_t channel_stride, int64_t channels, int64_t pixels,
-                             uint32_t *signs, uint32_t *nonzero, int64_t pixel_stride) {
-    int found = 0;
-    for (int64_t first = 0; first < channels; first += 32) {
-        const int64_t n = xnor_min(32, channels - first);
-        for (int64_t p = 0; p < pixels; p += 4) {
-            const float *from = x + first * channel_stride + p;
-            const int64_t at = p * pixel_stride + first / 32, here = xnor_min(4, pixels - p);
-            uint32_t *mask = nonzero ? nonzero + at : NULL;
-            if (here == 4) found |= PATH(pack_block)(4, from, channel_stride, n, signs + at, mask, pixel_stride);
-            else found |= PATH(pack_block)(here, from, channel_stride, n, signs + at, mask, pixel_stride);
-        }
-    }
-    return found;
-}
+#include "packing.h"
 
 /* The same for one pixel: channels lie side by side in memory. */
 static int PATH(pack_channels)(const float *x, int64_t channels, uint32_t *signs, uint32_t *nonzero) {
