@@ -79,7 +79,7 @@ LAYERS = {
     "512@7": Layer(512, 512, 3, 1, 7, RESNET),
 }
 TURN = 0.02  # seconds that a contender has in a round
-LIMIT, TILE = "popcount limit", "tile alone"
+LIMIT, TILE, ONE_THREAD = "popcount limit", "tile alone", "xnor on one thread"  # for lines of their own
 FULLY_CONNECTED = ("fc6", "fc7")
 FULLY_CONNECTED_WANTED = {1: 45.0, 32: 20.0}
 
@@ -190,12 +190,24 @@ def make_turns(
         assert torch.equal(contenders["int8"](), exact), name
     if "onnx" in peers:
         contenders |= onnxruntime_float(x, weight, layer.padding, threads)
+    if threads > 1:
+        contenders[ONE_THREAD] = on_one_thread(contenders["xnor"])
     if library is not None and threads == 1:
         contenders |= limits(library, backend.instructions, layer.words, layer.products * batch)
     turns: dict[str, Turn] = {label: partial(turn, contender) for label, contender in contenders.items()}
     if larq is not None:
         turns |= larq_signs(larq, x, packed.alpha.view(-1, 1, 1, 1) * weight.sign(), layer.padding, threads)
     return turns
+
+
+def on_one_thread(call: Contender) -> Contender:
+    def run() -> None:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        call()
+        torch.set_num_threads(threads)
+
+    return run
 
 
 def torch_float(name: str, x: torch.Tensor, weight: torch.Tensor) -> dict[str, Contender]:
@@ -331,7 +343,8 @@ def larq_words(rows: list[Row]) -> list[str]:
 
 
 def table(rows: list[Row], wanted_of: Callable[[Row], float]) -> list[str]:
-    names = [name for name in dict.fromkeys(name for row in rows for name in row.times) if name not in (LIMIT, TILE)]
+    every = dict.fromkeys(name for row in rows for name in row.times)
+    names = [name for name in every if name not in (LIMIT, TILE, ONE_THREAD)]
     lines = [f"| layer | batch | threads | {' | '.join(names)} | ratio | wanted |", "|---" * (len(names) + 5) + "|"]
     for row in rows:
         cells = [cell(row.times.get(name)) for name in names]
@@ -357,11 +370,11 @@ def summary(rows: list[Row]) -> list[str]:
                 ratio = sum(r.fastest_float for r in pair) / sum(r.ours for r in pair)
                 wanted = f" (wanted: {FULLY_CONNECTED_WANTED.get(batch, 0)})" if threads == 1 else ""
                 lines.append(f"* fc6 and fc7 together, batch {batch}, {threads} threads: ratio {ratio:.1f}{wanted}")
-    for name in dict.fromkeys(row.layer for row in rows):
-        by_threads = {row.threads: row.ours for row in rows if row.layer == name and row.batch == 32}
-        if {1, 2} <= by_threads.keys():
-            gain = by_threads[1] / by_threads[2]
-            lines.append(f"* {name}, batch 32: two threads {gain:.2f} times one (wanted: 1.85)")
+    for row in rows:
+        if row.batch == 32 and ONE_THREAD in row.times:
+            gain = row.times[ONE_THREAD][0] / row.ours
+            words = f"{row.threads} threads are {gain:.2f} times as fast as one in the same rounds"
+            lines.append(f"* {row.layer}, batch 32: {words} (wanted of 2: 1.85)")
     return lines + larq_summary(rows)
 
 
