@@ -73,8 +73,10 @@ __device__ __forceinline__ int pixel_info(int n_nonzero, int n_negative, int cha
 // x float32 (N, C, H, W) to signs and nonzero (N, H, W, words) and info (N, H, W). A block of 256 threads takes
 // 256 / word_lanes neighbouring pixels, word_lanes (1, 2, 4 or 8) words of them at a time: a warp reads 32 neighbouring
 // floats of a channel, 32 channels in flight per thread, and the words leave by way of shared memory, pixel by pixel.
-extern "C" __global__ void __launch_bounds__(256)
-    xnor_pack(const float* __restrict__ x, uint64* __restrict__ signs, uint64* __restrict__ nonzero,
+// The floats are read as the bits they are: CuPy compiles with -ftz=true, where a comparison takes subnormals for 0.
+// Four blocks to a multiprocessor, for left to itself the compiler saves registers, and has few floats in flight.
+extern "C" __global__ void __launch_bounds__(256, 4)
+    xnor_pack(const uint32* __restrict__ x, uint64* __restrict__ signs, uint64* __restrict__ nonzero,
               int* __restrict__ info, int n_pixels, int picture, int channels, int words, int word_lanes) {
   uint64* shared_signs = (uint64*)shared_memory();  // [pixels][word_lanes]
   uint64* shared_nonzero = shared_signs + 256;
@@ -84,26 +86,30 @@ extern "C" __global__ void __launch_bounds__(256)
   const int lane = threadIdx.x / pixels;
   const int stored_pixel = first + threadIdx.x / word_lanes;  // this thread writes
   const int stored_lane = threadIdx.x % word_lanes;
-  const float* source = x + (long long)(pixel / picture) * channels * picture + pixel % picture;
+  const uint32* source = x + (long long)(pixel / picture) * channels * picture + pixel % picture;
   int n_nonzero = 0, n_negative = 0;
   for (int start = 0; start < words; start += word_lanes) {
     const int word = start + lane;
     uint64 negative_bits = 0, nonzero_bits = 0;
     if (pixel < n_pixels && word < words) {
       for (int half = 0; half < 64; half += 32) {
-        float value[32];
+        const int channel = word * 64 + half, last = channels - 1;
+        const uint32* from = source + (long long)min(channel, last) * picture;
+        uint32 value[32];  // behind the last channel that one again: without a condition all are fetched before any is used
 #pragma unroll
         for (int i = 0; i < 32; ++i) {
-          const int channel = word * 64 + half + i;
-          value[i] = channel < channels ? source[(long long)channel * picture] : 0.0f;
+          value[i] = *from;
+          from += channel + i < last ? picture : 0;
         }
         uint32 negative_half = 0, nonzero_half = 0;
 #pragma unroll
-        for (int i = 0; i < 32; ++i) {  // NaN is neither: 0, as Torch7's sign has it
-          negative_half |= (uint32)(value[i] < 0.0f) << i;
-          nonzero_half |= (uint32)(value[i] < 0.0f || value[i] > 0.0f) << i;
+        for (int i = 0; i < 32; ++i) {  // from the least subnormal to infinity; NaN counts as 0, as in Torch7's sign
+          negative_half |= (value[i] >> 31) << i;
+          nonzero_half |= (uint32)((value[i] & 0x7fffffffu) - 1 < 0x7f800000u) << i;
         }
-        negative_bits |= (uint64)negative_half << half;
+        const int n_missing = channel + 31 - last;
+        nonzero_half &= n_missing <= 0 ? ~0u : n_missing < 32 ? ~0u >> n_missing : 0;
+        negative_bits |= (uint64)(negative_half & nonzero_half) << half;
         nonzero_bits |= (uint64)nonzero_half << half;
       }
     }
@@ -406,7 +412,7 @@ __device__ void store_numbers(const Convolution& c, const int* slab, const RowDa
       if (c.output == DOTS) {
         ((int*)c.out)[place] = dot;
       } else {
-        ((float*)c.out)[place] = fmaf(c.alpha[filter], (float)dot, c.bias ? c.bias[filter] : 0.0f);
+        ((float*)c.out)[place] = __fmaf_ieee_rn(c.alpha[filter], (float)dot, c.bias ? c.bias[filter] : 0.0f);
       }
     }
   }

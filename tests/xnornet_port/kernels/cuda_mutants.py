@@ -50,15 +50,18 @@ MUTANTS = [  # what is broken, the text, what it becomes
     ("one thread's zeros instead of the block's", "__syncthreads_or(c.input_nonzero != 0 && has_zero) != 0",
      "(__syncthreads_or(0), c.input_nonzero != 0 && has_zero)"),
     ("one of Horner's steps left out", "if (of_weight_zeros) multiplier", "if (product == 1) multiplier"),
-    ("NaN taken for a number", "value[i] < 0.0f || value[i] > 0.0f", "value[i] != 0.0f"),
+    ("NaN taken for a number", "(value[i] & 0x7fffffffu) - 1 < 0x7f800000u", "(value[i] & 0x7fffffffu) != 0"),
+    ("subnormals taken for 0", "(value[i] & 0x7fffffffu) - 1 < 0x7f800000u",
+     "(*(float*)&value[i] < 0.0f || *(float*)&value[i] > 0.0f)"),
     ("filters past the last are fetched", "inside_kernel && first_filter + i * STEP < c.out_channels", "inside_kernel"),
     ("pixels right of the picture are fetched", "(uint32)(row.x + across) < (uint32)c.width", "row.x + across >= 0"),
     ("bits of the adder never counted", "sums[i / 4][i % 4] += __popc(ones[i / 4][i % 4]);", ""),
     ("only the first slice is summed", "slice < T::SLICES; ++slice) dot +=", "slice < 1; ++slice) dot +="),
     ("both thresholds: negative wins", "!positive && (mirrored", "(mirrored"),
     ("pooling starts at 0", "int largest = -0x7fffffff - 1;", "int largest = 0;"),
-    ("two roundings instead of one", "fmaf(c.alpha[filter], (float)dot, c.bias ? c.bias[filter] : 0.0f)",
+    ("two roundings instead of one", "__fmaf_ieee_rn(c.alpha[filter], (float)dot, c.bias ? c.bias[filter] : 0.0f)",
      "(volatile float&)(*new float(c.alpha[filter] * (float)dot)) + (c.bias ? c.bias[filter] : 0.0f)"),
+    ("a result flushed to 0", "__fmaf_ieee_rn(c", "fmaf(c"),
     ("too little shared memory for the rows", "ROWS_AT = PIPELINE_BYTES > SLAB_BYTES ? PIPELINE_BYTES : SLAB_BYTES",
      "ROWS_AT = PIPELINE_BYTES + SLAB_BYTES"),
 ]  # fmt: skip
@@ -76,9 +79,10 @@ def main() -> int:
     n_missed = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("lua_compat", "xnornet_port", "tests/xnornet_port/kernels"):
+        for name in ("lua_compat", "xnornet_port", "tests/xnornet_port/kernels", "tests/golden/models"):
             shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(PROJECT / "pyproject.toml", copy)
+        for name in ("pyproject.toml", "tests/conftest.py"):
+            shutil.copy(PROJECT / name, copy / name)
         for name, old, new in [("nothing", "", ""), *MUTANTS]:
             (copy / SOURCE).write_text(source.replace(old, new) if old else source)
             noticed = run_tests(copy)

@@ -5,7 +5,8 @@
 // as late as allowed, at random too. Shared memory starts as noise and ends at a page that cannot be touched, as do
 // the arrays of shim_allocate. What a GPU would do wrong or never finish ends the launch with a message: a barrier that
 // not all threads reach, a warp that parts before a collective, an address not aligned or outside, an argument of
-// another size. What the shim cannot show: speed, and that the hardware is as the PTX manual says.
+// another size. Floats that are subnormal count as 0 (where g++ compiles for x86), for so does CuPy compile kernels.
+// What the shim cannot show: speed, and that the hardware is as the PTX manual says.
 #pragma once
 
 #include <setjmp.h>
@@ -13,6 +14,9 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
 
 #include <cmath>
 #include <cstdint>
@@ -206,6 +210,17 @@ static void start_fibers(bool anew) {
   }
 }
 
+// While it lives subnormal floats are 0, as arguments and as results; or, with `flush` false, are what they are.
+struct Subnormals {
+#ifdef __SSE__
+  const unsigned before = _mm_getcsr();
+  explicit Subnormals(bool flush) { _mm_setcsr(flush ? before | 0x8040 : before & ~0x8040u); }
+  ~Subnormals() { _mm_setcsr(before); }
+#else
+  explicit Subnormals(bool) {}
+#endif
+};
+
 static const char* launch(const unsigned* grid, const unsigned* threads, unsigned shared_bytes, uint64_t seed) {
   gridDim = {grid[0], grid[1], grid[2]};
   blockDim = {threads[0], threads[1], threads[2]};
@@ -219,6 +234,7 @@ static const char* launch(const unsigned* grid, const unsigned* threads, unsigne
   action.sa_flags = SA_SIGINFO | SA_NODEFER;
   sigaction(SIGSEGV, &action, &old_segv);
   sigaction(SIGBUS, &action, &old_bus);
+  const Subnormals flushed(true);
   start_fibers(failed_before);
   failed_before = false;
   if (sigsetjmp(stop, 1) == 0) {
@@ -264,6 +280,14 @@ static inline uint4* shared_memory() { return (uint4*)shim::shared_begin; }
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
 static inline int max(int a, int b) { return a > b ? a : b; }
+
+// fma.rn.f32 without .ftz, whatever the compiler was told; volatile, so that it stays between the changes of mode.
+static inline float __fmaf_ieee_rn(float x, float y, float z) {
+  const shim::Subnormals kept(false);
+  volatile float a = x, b = y, c = z;
+  volatile float result = std::fma(a, b, c);
+  return result;
+}
 
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline int atomicAdd(int* to, int value) { return *to += value, *to - value; }

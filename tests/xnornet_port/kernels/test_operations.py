@@ -96,6 +96,14 @@ def test_subnormals_have_a_sign(backend: Backend) -> None:
     assert xnor_dot(tiny, packed, backend=backend).item() == 2
 
 
+def test_a_result_may_be_subnormal(backend: Backend) -> None:
+    """3 times 2^-140 is 3 * 2^-140, and 2^-140 less 2^-126 is no normal number either; none of them 0."""
+    x, weight = torch.ones(1, 3, 1, 1), torch.ones(2, 3, 1, 1)
+    packed = pack_weights(weight, torch.tensor([0.0, -(2.0**-126)]), torch.tensor([2.0**-140, 2.0**-140]))
+    expected = [3 * 2.0**-140, 3 * 2.0**-140 - 2.0**-126]
+    assert xnor_conv2d(x, packed, backend=backend).flatten().tolist() == expected
+
+
 def test_one_rounding(backend: Backend) -> None:
     """alpha * dot + bias as one fused multiply-add: 3 (1 + 2^-23) - 3 is 3 * 2^-23, not the 2^-21 of two roundings.
 
