@@ -20,6 +20,11 @@ __all__ = ["Argument", "CupyDevice", "Device", "kernel_source", "open_device"]
 
 Argument = Tensor | int | None  # None: a null pointer
 
+_OLDEST_CUPY = 14  # which takes streams by their protocol, and warns of the older way
+# cudaStreamLegacy, the default stream by a name of its own: CuPy may take 0 for the thread's own
+# (CUPY_CUDA_PER_THREAD_DEFAULT_STREAM), torch never does.
+_LEGACY_STREAM = 1
+
 
 class Device(Protocol):
     """What `CudaBackend` needs of a GPU; the tests without one have their own."""
@@ -61,8 +66,8 @@ class CupyDevice:
     def launch(
         self, kernel: str, grid: tuple[int, ...], block: int, shared_bytes: int, arguments: tuple[Argument, ...]
     ) -> None:
-        stream = torch.cuda.current_stream(self._index).cuda_stream
-        with self._cupy.cuda.Device(self._index), self._cupy.cuda.ExternalStream(stream):
+        stream = self._cupy.cuda.Stream.from_external(_Handle(torch.cuda.current_stream(self._index).cuda_stream))
+        with self._cupy.cuda.Device(self._index), stream:
             self._kernels[kernel](
                 grid, (block,), tuple(_by_value(argument) for argument in arguments), shared_mem=shared_bytes
             )
@@ -87,6 +92,16 @@ class CupyDevice:
         return kernels
 
 
+class _Handle:
+    """A stream as CuPy takes it from others (__cuda_stream__: version of the protocol, handle)."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle or _LEGACY_STREAM
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._handle
+
+
 def _is_for(kernel: str, capability: tuple[int, int]) -> bool:
     """Whether xnor.cu has the kernel on such a GPU."""
     return has_tensor_core(capability) or not kernel.startswith("xnor_tensor")
@@ -103,9 +118,17 @@ def _import_cupy() -> Any:
     try:
         import cupy
     except ImportError as error:
+        # the last line that is not a frame: CuPy explains itself at length
+        reason = [line.strip() for line in ("unknown", *str(error).splitlines()) if line.strip(" =")][-1]
         raise XnorNetError(
-            f"backend 'cuda' needs CuPy: pip install {_cupy_package()} (missing here: {error}); or choose backend 'cpu'"
+            f"backend 'cuda' needs CuPy: pip install {_cupy_package()} (missing here: {reason}); "
+            "or choose backend 'cpu'"
         ) from error
+    if int(cupy.__version__.split(".")[0]) < _OLDEST_CUPY:
+        raise XnorNetError(
+            f"backend 'cuda' needs CuPy {_OLDEST_CUPY} or later, this is {cupy.__version__}: "
+            f"pip install --upgrade {_cupy_package()}; or choose backend 'cpu'"
+        )
     return cupy
 
 

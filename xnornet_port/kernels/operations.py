@@ -78,7 +78,7 @@ def convolve(
     if factor.shape != (batch, 1, height, width) or factor.dtype != torch.float32:
         raise XnorNetError(f"the factor of {tuple(scaled.shape)} has shape {tuple(factor.shape)} ({factor.dtype})")
     scaled *= factor
-    return scaled if bias is None else scaled.add_(bias)
+    return scaled if bias is None else scaled.add_(bias.to(scaled.device))
 
 
 def convolve_to_signs(

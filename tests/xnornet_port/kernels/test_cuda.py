@@ -5,6 +5,7 @@ The kernels run on the CPU (cuda_shim.py). Expected values: torch's convolution 
 
 import contextlib
 import ctypes
+import importlib.abc
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,11 +50,12 @@ def signs(shape: tuple[int, ...], seed: int, zero_share: float = 0.0) -> torch.T
 
 
 @pytest.fixture(params=["simulated", "on the GPU"])
-def device(request: pytest.FixtureRequest) -> Device:
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Device:
     if request.param == "simulated":
         return ShimDevice(request.getfixturevalue("cuda_library"), (9, 0), 1)
     if not can_use_gpu():
         pytest.skip("no GPU, or no CuPy")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # the float layers around the binary ones
     return open_device(0)
 
 
@@ -178,6 +180,19 @@ def test_tiles_fit_the_gpus() -> None:
     assert [pack_lanes(words) for words in (1, 2, 3, 4, 5, 8, 9, 64)] == [1, 2, 4, 4, 8, 8, 8, 8]
 
 
+def test_a_bias_after_a_factor_comes_to_the_result() -> None:
+    """Weights packed on the CPU, pictures and factor on a GPU; here on the device that has no numbers."""
+
+    class Elsewhere:
+        def xnor_conv2d(self, x: torch.Tensor, packed: object, geometry: object) -> torch.Tensor:
+            return torch.empty(1, 2, 1, 1, device="meta")
+
+    packed = pack_weights(torch.ones(2, 3, 1, 1), torch.ones(2))
+    factor = torch.ones(1, 1, 1, 1, device="meta")
+    result = xnor_conv2d(torch.ones(1, 3, 1, 1), packed, backend=Elsewhere(), factor=factor)  # type: ignore[arg-type]
+    assert result.device.type == "meta"
+
+
 def test_too_many_pixels_are_refused() -> None:
     backend = CudaBackend(SimpleNamespace(capability=(9, 0), n_multiprocessors=1))  # type: ignore[arg-type]
     huge = PackedInput(torch.zeros(1, dtype=torch.int64).expand(2**11, 2**10, 2**10, 1), None, 64)
@@ -220,13 +235,15 @@ class FakeCupy:
         self.options: tuple[str, ...] = ()
         self.cuda = SimpleNamespace(
             Device=lambda index: contextlib.nullcontext(),
-            ExternalStream=self._stream,
+            Stream=SimpleNamespace(from_external=self._stream),  # ExternalStream warns in 14.0
             compiler=SimpleNamespace(CompileException=KeyError),
         )
         self._problem = problem
 
     @contextlib.contextmanager
-    def _stream(self, handle: int) -> Any:
+    def _stream(self, stream: Any) -> Any:
+        version, handle = stream.__cuda_stream__()
+        assert version == 0
         self.calls.append(("stream", handle))
         yield
 
@@ -244,6 +261,36 @@ class FakeCupy:
             self.calls.append((name, grid, block, arguments, shared_mem))
 
         return kernel
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_torchs_default_stream_is_the_legacy_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cudaStreamLegacy is 1; CuPy would read 0 as the thread's own where it is told so by its environment variable."""
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=0))
+    cupy = FakeCupy()
+    CupyDevice(cupy, 0).launch("xnor_pixel_info", (5,), 256, 0, ())
+    assert cupy.calls[0] == ("stream", 1)
+
+
+def test_a_cupy_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its explanation is a page between two lines of ===, the error at its end (cupy/__init__.py)."""
+
+    class Broken(importlib.abc.MetaPathFinder):
+        def find_spec(self, name: str, path: object, target: object = None) -> None:
+            if name == "cupy":
+                raise ImportError("\n====\nFailed to import CuPy.\n\nOriginal error:\n  OSError: no libcudart\n====\n")
+
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(XnorNetError, match=r"\(missing here: OSError: no libcudart\); or choose"):
+        open_device.__wrapped__(0)
+
+
+def test_an_older_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(__version__="13.6.0"))  # type: ignore[arg-type]
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with pytest.raises(XnorNetError, match=r"needs CuPy 14 or later, this is 13.6.0: pip install --upgrade cupy-cuda"):
+        open_device.__wrapped__(0)
 
 
 @pytest.fixture
