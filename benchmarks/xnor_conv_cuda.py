@@ -4,9 +4,11 @@
 
 Ours is float in, float out: signs, packing, product, alpha and bias. cuDNN gets tensors of signs in its own precision
 already, and counts in its faster layout (and as F.linear where the layer is one). Each contestant's calls are captured
-in a CUDA graph, so that it is the GPU's time that is measured; the graphs alternate, medians count. The limit is
-measured too: one-bit products from registers alone. A last table has calls without a graph, Python and launches
-included. --tiles measures every tile for every layer, to tune the choice.
+in a CUDA graph, and each turn is timed behind an untimed one of the same graph, so that it is the GPU's time that is
+measured; the graphs alternate, medians count. A call has the same input as the one before, so what fits stays in the
+GPU's cache (L2) for all contestants. The limit is measured too: one-bit products from registers alone. A last table has
+calls without a graph, Python and launches included. --tiles measures every tile for every layer, to tune the choice.
+PAGE is written after every row, so that what was measured is there if the run is ended.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from xnornet_port import XnorNetError
 from xnornet_port.kernels import PackedInput, PackedWeights, Thresholds, pack_input, pack_weights, xnor_dot, xnor_sign
 from xnornet_port.kernels import xnor_conv2d as convolve
 from xnornet_port.kernels.cuda import backend_of
-from xnornet_port.kernels.cuda_tiles import TILES
+from xnornet_port.kernels.cuda_tiles import TILES, has_tensor_core
 
 Call = Callable[[], object]
 
@@ -94,26 +96,41 @@ def main() -> int:
         return 1
     torch.backends.cudnn.benchmark = True
     try:
-        lines = tile_table(arguments) if arguments.tiles else comparison(arguments)
+        page = Page([__doc__.splitlines()[0], "", machine(), ""], arguments.output)
+        if arguments.tiles:
+            tile_table(arguments, page)
+        else:
+            comparison(arguments, page)
     except XnorNetError as error:
         print(f"xnor_conv_cuda: {error}", file=sys.stderr)
         return 1
-    if arguments.output is not None:
-        arguments.output.write_text("\n".join([__doc__.splitlines()[0], "", machine(), "", *lines, ""]))
     return 0
 
 
-def comparison(arguments: argparse.Namespace) -> list[str]:
+@dataclass
+class Page:
+    """Lines that are printed, and written as a whole each time there are more."""
+
+    lines: list[str]
+    path: Path | None
+
+    def add(self, *lines: str) -> None:
+        print(*lines, sep="\n", flush=True)
+        self.lines += lines
+        if self.path is not None:
+            self.path.write_text("\n".join([*self.lines, ""]))
+
+
+def comparison(arguments: argparse.Namespace, page: Page) -> None:
     limit = one_bit_limit()
-    lines = [
+    page.add(
         f"One-bit products from registers alone: {limit / 1e15:.3f} peta multiply-adds per second." if limit else
         "This GPU has no one-bit tensor core.",
         "Microseconds, median (least to most). bits: from packed bits to packed bits. share: of the one-bit limit.",
         "",
         "| layer | batch | ours | fp16 | TF32 | fp32 | fp16 / ours | bits | fp16 / bits | share, ours | share, bits |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
-    print(machine(), *lines, sep="\n", flush=True)
+    )  # fmt: skip
     eager = [
         "",
         "Without graphs, batch 1:",
@@ -122,18 +139,17 @@ def comparison(arguments: argparse.Namespace) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for layer in LAYERS:
+        weight, bias = parameters(layer, "cuda")
+        packed = pack_weights(weight.cpu(), bias.cpu())
         for batch in arguments.batches:
-            x, weight, bias = tensors(layer, batch, "cuda")
-            packed = pack_weights(weight.cpu(), bias.cpu())
+            x = pictures(layer, batch, "cuda")
             check_exact(x, weight, packed, layer)
             calls = {**our_calls(x, packed, layer), **cudnn_calls(x, weight, bias, layer)}
-            lines.append(row(layer, batch, graph_clock(calls, arguments.rounds), limit))
-            print(lines[-1], flush=True)
+            page.add(row(layer, batch, graph_clock(calls, arguments.rounds), limit))
             if batch == 1:
                 best = fastest({name: [elapsed(call, 50) / 50 for _ in range(5)] for name, call in calls.items()})
                 eager.append(f"| {layer.name} | {' | '.join(f'{statistics.median(v):.1f}' for v in best.values())} |")
-    print(*eager, sep="\n", flush=True)
-    return [*lines, *eager]
+    page.add(*eager)
 
 
 def fastest(times: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -158,35 +174,40 @@ def row(layer: Layer, batch: int, times: dict[str, list[float]], limit: float) -
     return f"| {' | '.join(cells)} |"
 
 
-def tile_table(arguments: argparse.Namespace) -> list[str]:
+def tile_table(arguments: argparse.Namespace, page: Page) -> None:
     """Microseconds of xnor_dot from packed bits by each tile; the one that is chosen by itself comes first."""
-    lines = [f"| layer | batch | chosen | {' | '.join(tile.name for tile in TILES)} |", "|---" * (3 + len(TILES)) + "|"]
-    print(machine(), *lines, sep="\n", flush=True)
+    tiles = [tile for tile in TILES if tile.family == "popcount" or has_tensor_core(capability())]
+    page.add(f"| layer | batch | chosen | {' | '.join(tile.name for tile in tiles)} |", "|---" * (3 + len(tiles)) + "|")
     for layer in LAYERS:
+        weight, bias = parameters(layer, "cuda")
+        packed = pack_weights(weight.cpu(), bias.cpu())
         for batch in arguments.batches:
-            x, weight, bias = tensors(layer, batch, "cuda")
-            packed, bits = pack_weights(weight.cpu(), bias.cpu()), pack_input(x, "cuda")
+            x = pictures(layer, batch, "cuda")
+            bits = pack_input(x, "cuda")
             calls: dict[str, Call] = {
                 "chosen": lambda b=bits, p=packed, n=layer.padding: xnor_dot(b, p, 1, n, backend="cuda")
             }
-            for tile in TILES:
+            for tile in tiles:
                 backend = backend_of(x, tile.name)
                 calls[tile.name] = lambda b=bits, p=packed, n=layer.padding, on=backend: xnor_dot(
                     b, p, 1, n, backend=on
                 )
             times = graph_clock(calls, arguments.rounds)
             cells = [f"{statistics.median(values):.1f}" for values in times.values()]
-            lines.append(f"| {layer.name} | {batch} | {' | '.join(cells)} |")
-            print(lines[-1], flush=True)
-    return lines
+            page.add(f"| {layer.name} | {batch} | {' | '.join(cells)} |")
 
 
-def tensors(layer: Layer, batch: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+def parameters(layer: Layer, device: str) -> tuple[Tensor, Tensor]:
+    """Weight and bias."""
     generator = torch.Generator().manual_seed(1)
     shape = (layer.filters, layer.channels, layer.kernel, layer.kernel)
     weight, bias = torch.randn(shape, generator=generator), torch.randn(layer.filters, generator=generator)
-    x = torch.randn(batch, layer.channels, layer.size, layer.size, device=device)
-    return x, weight.to(device), bias.to(device)
+    return weight.to(device), bias.to(device)
+
+
+def pictures(layer: Layer, batch: int, device: str) -> Tensor:
+    generator = torch.Generator(device).manual_seed(batch)
+    return torch.randn(batch, layer.channels, layer.size, layer.size, device=device, generator=generator)
 
 
 def check_exact(x: Tensor, weight: Tensor, packed: PackedWeights, layer: Layer) -> None:
@@ -249,7 +270,6 @@ def graph_clock(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
         with torch.cuda.graph(graph):
             for _ in range(repeats):
                 call()
-        graph.replay()
         graphs[name] = (graph, repeats)
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
@@ -259,9 +279,10 @@ def graph_clock(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
 
 
 def elapsed(call: Call, times: int) -> float:
-    """Microseconds on the GPU of so many calls."""
+    """Microseconds on the GPU of so many calls, behind one more: what the host takes to begin is none of theirs."""
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
+    call()
     start.record()
     for _ in range(times):
         call()
@@ -272,18 +293,18 @@ def elapsed(call: Call, times: int) -> float:
 
 def one_bit_limit() -> float:
     """Multiply-adds of signs per second by the tensor core alone; 0 where there is no one-bit one."""
-    properties = torch.cuda.get_device_properties(0)
-    if not (8, 0) <= (properties.major, properties.minor) < (10, 0):
+    if not has_tensor_core(capability()):
         return 0.0
     import cupy
     import numpy as np
 
     kernel = cupy.RawKernel(LIMIT_SOURCE, "one_bit_limit", options=("--std=c++17",))
-    blocks, threads, rounds = 8 * properties.multi_processor_count, 256, 4096
+    n_multiprocessors = torch.cuda.get_device_properties("cuda").multi_processor_count
+    blocks, threads, rounds = 8 * n_multiprocessors, 256, 4096
     out = torch.empty(blocks * threads, dtype=torch.int32, device="cuda")
 
     def launch() -> None:
-        with cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
+        with cupy.cuda.Stream.from_external(torch.cuda.current_stream()):
             kernel((blocks,), (threads,), (np.uint64(out.data_ptr()), np.int32(rounds)))
 
     launch()
@@ -291,11 +312,17 @@ def one_bit_limit() -> float:
     return products / min(elapsed(launch, 1) for _ in range(5)) * 1e6
 
 
+def capability() -> tuple[int, int]:
+    major, minor = torch.cuda.get_device_capability()
+    return int(major), int(minor)
+
+
 def machine() -> str:
     import cupy
 
+    driver = cupy.cuda.runtime.driverGetVersion()  # 13000: 13.0
     return (
-        f"{torch.cuda.get_device_name()}, CUDA {cupy.cuda.runtime.driverGetVersion()}, torch {torch.__version__}, "
+        f"{torch.cuda.get_device_name()}, CUDA {driver // 1000}.{driver % 1000 // 10}, torch {torch.__version__}, "
         f"cuDNN {torch.backends.cudnn.version()}, CuPy {cupy.__version__}, {platform.platform()}"
     )
 
