@@ -74,6 +74,12 @@ def loads(
     max_objects: int | None = None,
 ) -> LuaValue:
     """The value in the bytes of a .t7 file, as torch.deserialize gives it; see `load`."""
+    try:
+        memoryview(data)  # bytes(5) would be five zeros
+    except TypeError:
+        raise T7Error(
+            f"loads takes the bytes of a file, found a Python {type(data).__name__}; lua_compat.load takes a file's name"
+        ) from None
     buffer = bytes(data)
     reading = read_buffer(buffer, Wanted(mode, long_size, byte_order, max_objects), "")
     warn_of_rest("the data", reading)
@@ -181,6 +187,9 @@ def read_file(path: str | Path, wanted: Wanted, maps: bool) -> Reading:
 @contextmanager
 def opened(path: str | Path, maps: bool) -> Iterator[tuple[bytes | mmap.mmap, FileIO | None]]:
     """The bytes of a file, and the file itself where large storages are to be read from it."""
+    if not isinstance(path, (str, bytes, os.PathLike)):  # a number would be a file that is open already
+        advice = "give its bytes to lua_compat.loads" if hasattr(path, "read") else "give the name"
+        raise T7Error(f"expected a file's name, found a Python {type(path).__name__}: {advice}")
     try:
         with opened_file(path) as file:
             buffer = file_bytes(file, maps)

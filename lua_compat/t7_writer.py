@@ -5,6 +5,7 @@ DataParallelTable. Without recursion, as the reader.
 """
 
 import io
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -63,6 +64,7 @@ def save(
     or the file cannot be written.
     """
     layout = checked_layout(mode, long_size, byte_order)
+    check_name(path)
     try:
         with replace_file(path, sync) as file:
             write_value(file, value, layout, referenced)
@@ -84,6 +86,15 @@ def dumps(
     file = io.BytesIO()
     write_value(file, value, checked_layout(mode, long_size, byte_order), referenced)
     return file.getvalue()
+
+
+def check_name(path: object) -> None:
+    """Refuse what names no file: the value in the place of the name, or an open file."""
+    if isinstance(path, (str, bytes, os.PathLike)):
+        return
+    if hasattr(path, "write"):
+        raise T7Error("save takes a file's name, not an open file: write lua_compat.dumps(value) into it")
+    raise T7Error(f"save takes a file's name and then the value, found a Python {type(path).__name__} as the name")
 
 
 def checked_layout(mode: str, long_size: int, byte_order: str) -> Layout:
@@ -178,7 +189,7 @@ class ObjectWriter:
 
     def _write_string(self, value: str | bytes | bytearray) -> None:
         if not isinstance(value, (str, bytes, bytearray)):  # the bytecode of a function, or a class name
-            raise T7Error(f"expected a string, found a Python {type(value).__name__}: {value!r:.60}")
+            raise T7Error(f"expected a string, found a Python {type(value).__name__}: {shown(value)}")
         try:
             raw = value.encode("utf-8") if isinstance(value, str) else bytes(value)
         except UnicodeEncodeError:
@@ -203,7 +214,7 @@ class ObjectWriter:
             table = value if isinstance(value, LuaTable) else table_of(value)
             self._sink.write_int(checked_count(len(table)))
             return table_parts(value, table)
-        raise T7Error(f"a Python {type(value).__name__} has no form in Torch7: {value!r:.60}")
+        raise T7Error(why_not(value))
 
     def _is_new(self, tag: int, key: Any, value: Any) -> bool:
         """Write the type id and the number of an object; True where its contents must follow."""
@@ -224,7 +235,7 @@ class ObjectWriter:
                 raise T7Error("a function of type 6 holds itself, which its form in the file has no number for")
             self._sink.write_int(Tag.OLDEST_FUNCTION)
         elif function.tag not in (Tag.LEGACY_FUNCTION, Tag.FUNCTION):
-            raise T7Error(f"a function's tag is 6, 7 or 8, not {function.tag!r:.60}")
+            raise T7Error(f"a function's tag is 6, 7 or 8, not {shown(function.tag)}")
         elif not self._is_new(function.tag, id(function), function):
             return None
         self._write_string(function.bytecode)
@@ -233,7 +244,7 @@ class ObjectWriter:
     def _write_class(self, typename: str, version: float) -> None:
         raw_version = f"V {version}".encode()
         if VERSION.fullmatch(raw_version) is None:
-            raise T7Error(f"the version of {typename} is a number from 0 on, not {version!r:.60}")
+            raise T7Error(f"the version of {typename} is a number from 0 on, not {shown(version)}")
         self._sink.write_int(len(raw_version))
         self._sink.write_raw(raw_version)
         self._write_string(typename)
@@ -246,7 +257,7 @@ class ObjectWriter:
         self._write_class(value.typename, value.version)
         if payload is Payload.ONE_OBJECT or payload is Payload.TWO_OBJECTS:
             if not isinstance(value.payload, (Mapping, list)):
-                raise T7Error(f"the payload of {value.typename} is a table, not {value.payload!r:.60}")
+                raise T7Error(f"the payload of {value.typename} is a table, not {shown(value.payload)}")
             parts = (value.payload,) if payload is Payload.ONE_OBJECT else (value.header, value.payload)
             return Parts(value, iter(parts))
         if payload is Payload.PAIRS:
@@ -258,7 +269,7 @@ class ObjectWriter:
             return Parts(value, iter(elements))
         if payload is Payload.LONG:
             if type(value.payload) is not int or not -(2**63) <= value.payload < 2**63:
-                raise T7Error(f"the payload of {value.typename} is an int of 64 bits, not {value.payload!r:.60}")
+                raise T7Error(f"the payload of {value.typename} is an int of 64 bits, not {shown(value.payload)}")
             sink.write_longs(value.payload)
             return None
         if payload is Payload.NOTHING:
@@ -318,10 +329,26 @@ class ObjectWriter:
             self._sink.write_elements(elements)
 
 
+def shown(value: object) -> str:
+    """The beginning of a value's repr, in one line."""
+    return " ".join(repr(value).split())[:60]
+
+
+def why_not(value: object) -> str:
+    """Why a value cannot be written, and what to do. Of PyTorch's it goes by the names: it is not imported here."""
+    classes = [f"{kind.__module__}.{kind.__name__}" for kind in type(value).__mro__]
+    if "torch.Tensor" in classes:
+        convert = "float().numpy()" if str(getattr(value, "dtype", "")) == "torch.bfloat16" else "numpy()"
+        return f"a torch.Tensor is not written itself: give tensor.detach().cpu().{convert}"
+    if "torch.nn.modules.module.Module" in classes:
+        return f"a torch.nn.Module ({type(value).__name__}): give lua_compat.nn.from_torch(network)"
+    return f"a Python {type(value).__name__} has no form in Torch7: {shown(value)}"
+
+
 def check_class_name(typename: str) -> None:
     """Refuse a class name that would not be found in the file again, or that says there is an array."""
     if not isinstance(typename, str) or CLASS_NAME.fullmatch(typename.encode("utf-8", "replace")) is None:
-        raise T7Error(f"{typename!r:.60} is no class name: letters, digits, points and _ up to 256")
+        raise T7Error(f"{shown(typename)} is no class name: letters, digits, points and _ up to 256")
     if typename in TENSOR_TYPES or typename in STORAGE_TYPES:
         raise T7Error(f"a TorchObject cannot be a {typename}: use lua_compat.tensor or lua_compat.storage")
 

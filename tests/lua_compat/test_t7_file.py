@@ -245,3 +245,24 @@ def test_what_is_no_file(path: str, message: str) -> None:
         lua_compat.load(path)
     with pytest.raises(T7Error, match="cannot be written"):
         lua_compat.save(path.replace("/dev/zero", "/dev"), 1)
+
+
+def test_what_is_no_name_and_no_bytes(tmp_path: Path) -> None:
+    """load(0) would read the standard input, loads(5) five zeros."""
+    path = tmp_path / "a.t7"
+    lua_compat.save(path, {"a": 1})
+    for found in (5, None, {"a": 1}):
+        for read in (lua_compat.load, lambda name: list(lua_compat.iter_objects(name))):
+            with pytest.raises(T7Error, match=rf"^expected a file's name, found a Python {type(found).__name__}: give"):
+                read(found)  # type: ignore[arg-type]
+    with (
+        open(path, "rb") as file,
+        pytest.raises(T7Error, match=r"found a Python BufferedReader: give its bytes to lua_compat\.loads$"),
+    ):
+        lua_compat.load(file)  # type: ignore[arg-type]
+    for data in (5, "a.t7"):
+        with pytest.raises(
+            T7Error, match=r"^loads takes the bytes of a file, found a Python (int|str); lua_compat\.load"
+        ):
+            lua_compat.loads(data)  # type: ignore[arg-type]
+    assert lua_compat.load(str(path).encode())["a"] == 1  # type: ignore[arg-type]

@@ -2,12 +2,14 @@
 
 import math
 import os
+import re
 import stat
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import lua_compat
 from lua_compat import LuaFunction, LuaTable, T7Error, TorchObject
@@ -126,6 +128,55 @@ def test_what_torch7_cannot_have_is_refused(value: object, message: str) -> None
     for mode in ("binary", "ascii"):
         with pytest.raises(T7Error, match=message):
             lua_compat.dumps(value, mode)
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [
+        (torch.ones(2, 3), "give tensor.detach().cpu().numpy()"),
+        (torch.nn.Parameter(torch.ones(2)), "give tensor.detach().cpu().numpy()"),
+        (torch.ones(2, 3, dtype=torch.bfloat16), "give tensor.detach().cpu().float().numpy()"),
+        (torch.nn.Sequential(torch.nn.Linear(2, 3)), "(Sequential): give lua_compat.nn.from_torch(network)"),
+    ],
+)
+def test_pytorchs_own_are_told_what_to_do(value: object, advice: str, tmp_path: Path) -> None:
+    for path, whole in (("", value), ("modules[1].weight: ", {"modules": [{"weight": value}]})):
+        with pytest.raises(T7Error, match=re.escape(advice)) as caught:
+            lua_compat.save(tmp_path / "w.t7", whole)
+        assert f"{path}cannot be written: a torch." in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_advice_works() -> None:
+    weight = torch.nn.Parameter(torch.tensor([[1.0, -2.0]]))
+    assert lua_compat.loads(lua_compat.dumps(weight.detach().cpu().numpy())).tolist() == [[1, -2]]
+    rounded = torch.tensor([0.5, 3.0], dtype=torch.bfloat16)
+    assert lua_compat.loads(lua_compat.dumps(rounded.detach().cpu().float().numpy())).tolist() == [0.5, 3]
+
+
+class Lines:
+    """Whose repr has several lines."""
+
+    def __repr__(self) -> str:
+        return "first\n    second"
+
+
+def test_a_repr_of_several_lines_becomes_one() -> None:
+    with pytest.raises(T7Error, match=r"^a Python Lines has no form in Torch7: first second$"):
+        lua_compat.dumps(Lines())
+    with pytest.raises(T7Error, match=r"the payload of nn\.X is a table, not first second$"):
+        lua_compat.dumps(TorchObject("nn.X", Lines()))
+
+
+def test_what_names_no_file(tmp_path: Path) -> None:
+    with pytest.raises(T7Error, match="^save takes a file's name and then the value, found a Python dict as the name$"):
+        lua_compat.save({"a": 1}, tmp_path / "a.t7")
+    with (
+        open(tmp_path / "a.t7", "wb") as file,
+        pytest.raises(T7Error, match=r"^save takes a file's name, not an open file: write lua_compat\.dumps\(value\)"),
+    ):
+        lua_compat.save(file, {"a": 1})
 
 
 def test_a_function_of_2014_that_holds_itself() -> None:
