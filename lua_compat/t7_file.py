@@ -78,7 +78,7 @@ def loads(
         memoryview(data)  # bytes(5) would be five zeros
     except TypeError:
         raise T7Error(
-            f"loads takes the bytes of a file, found a Python {type(data).__name__}; lua_compat.load takes a file's name"
+            f"loads takes a file's bytes, found a Python {type(data).__name__}; lua_compat.load takes a file's name"
         ) from None
     buffer = bytes(data)
     reading = read_buffer(buffer, Wanted(mode, long_size, byte_order, max_objects), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import zip_longest
+from numbers import Integral, Real
 from pathlib import Path
 
 import torch
@@ -51,6 +52,10 @@ def build_model(
     """
     if net_type not in NETWORKS:
         raise XnorNetError(f"-netType {net_type}: unknown; available are {', '.join(NETWORKS)}")
+    if not isinstance(n_classes, Integral) or isinstance(n_classes, bool) or n_classes < 1:
+        raise XnorNetError(f"-nClasses {n_classes}: a network is built for a whole number of classes, 1 at least")
+    if not isinstance(dropout, Real) or not 0 <= dropout < 1:
+        raise XnorNetError(f"-dropout {dropout}: the share that is dropped lies between 0 and 1, 1 left out")
     network = NETWORKS[net_type].build(NetworkSettings(n_classes, dropout, depth, shortcut_type, dataset, scheme))
     if scheme not in (ORIGINAL, "bwn") and not uses_binary_inputs(network):
         raise XnorNetError(f"-scheme {scheme}: -netType {net_type} has no binary blocks; alexnetxnor is one that has")

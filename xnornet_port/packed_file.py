@@ -96,8 +96,25 @@ def _contents(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
             return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise XnorNetError(f"{path}: file not found") from error
+    except TypeError as error:
+        raise XnorNetError(f"a packed file is given by its name, not {type(path).__name__}") from error
     except (SafetensorError, OSError) as error:
+        if _is_torch7(path):
+            raise XnorNetError(
+                f"{path}: a Torch7 file, not a packed one: XnorModel.from_model(load_model(path)) packs its network, "
+                f"python -m cache_tools convert model.t7 model{PACKED_SUFFIX} writes it packed"
+            ) from error
         raise XnorNetError(f"{path}: not a safetensors file, or a damaged one ({reason_of(error)})") from error
+
+
+def _is_torch7(path: str | Path) -> bool:
+    """Whether a file begins as a network's .t7 file: with the type of an object, as text or in either byte order."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4)
+    except OSError:
+        return False
+    return head[:2] == b"4\n" or head in (b"\4\0\0\0", b"\0\0\0\4")
 
 
 class _Description:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -54,6 +55,7 @@ class XnorModel(nn.Module):
         training with -binaryWeight, or where `binary_weights` says so. Raises XnorNetError for any other network, and
         where a layer cannot be packed.
         """
+        _check_network(model)
         convolutions = binary_convolutions(model)
         if not convolutions:
             raise XnorNetError(
@@ -98,8 +100,13 @@ class XnorModel(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """What the float network gives for x (N, C, H, W), float32."""
-        if x.dim() != 4 or x.dtype != torch.float32:
-            raise XnorNetError(f"a packed network takes float32 (N, C, H, W), found {x.dtype} {tuple(x.shape)}")
+        if not isinstance(x, torch.Tensor):
+            hint = ": torch.from_numpy(x)" if isinstance(x, np.ndarray) else ""
+            raise XnorNetError(f"a packed network takes a torch.Tensor (N, C, H, W), found {type(x).__name__}{hint}")
+        if x.dim() != 4 or x.dtype != torch.float32 or x.numel() == 0:
+            raise XnorNetError(
+                f"a packed network takes float32 (N, C, H, W) with nothing empty, found {x.dtype} {tuple(x.shape)}"
+            )
         with torch.no_grad():
             network = self.network
             result: torch.Tensor = self._sequence(network, x) if type(network) is nn.Sequential else network(x)
@@ -129,6 +136,18 @@ class XnorModel(nn.Module):
                 "a packed network cannot be trained: it has no real-valued weights; train the network it was made of"
             )
         return super().train(False)
+
+
+def _check_network(model: object) -> None:
+    """Refuse the name of a file in the place of the network in it, and a network that is packed already."""
+    if isinstance(model, str | Path):
+        raise XnorNetError(f"{model}: a file's name, not a network: XnorModel.from_model(load_model(path))")
+    if isinstance(model, XnorModel):
+        raise XnorNetError(
+            "the network is packed already, an XnorModel (load_model makes one of a packed file): use it"
+        )
+    if not isinstance(model, nn.Module):
+        raise XnorNetError(f"a torch.nn.Module is packed, not {type(model).__name__}: load_model(path) gives one")
 
 
 def _run(module: nn.Module, x: Any) -> Any:

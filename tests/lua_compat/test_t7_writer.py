@@ -170,7 +170,9 @@ def test_a_repr_of_several_lines_becomes_one() -> None:
 
 
 def test_what_names_no_file(tmp_path: Path) -> None:
-    with pytest.raises(T7Error, match="^save takes a file's name and then the value, found a Python dict as the name$"):
+    with pytest.raises(
+        T7Error, match=r"^save takes a file's name and then the value, found a Python dict as the name$"
+    ):
         lua_compat.save({"a": 1}, tmp_path / "a.t7")
     with (
         open(tmp_path / "a.t7", "wb") as file,

@@ -1,5 +1,6 @@
 """New networks, networks of files, and parameters of files."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,18 @@ def test_the_answer_is_a_log_probability_for_each_class(xnor: nn.Sequential) -> 
 def test_an_unknown_type_lists_the_known() -> None:
     with pytest.raises(XnorNetError, match=r"-netType vggg: unknown; available are alexnet, .*vgg, vggbn"):
         build_model("vggg")
+
+
+@pytest.mark.parametrize("n_classes", [0, -3, 2.5, "5", True])
+def test_impossible_numbers_of_classes(n_classes: object) -> None:
+    with pytest.raises(XnorNetError, match=rf"^-nClasses {n_classes}: a network is built for a whole number"):
+        build_model("alexnetxnor", n_classes=n_classes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1, math.nan, "0.5"])
+def test_impossible_shares_of_dropout(dropout: object) -> None:
+    with pytest.raises(XnorNetError, match=rf"^-dropout {dropout}: the share"):
+        build_model("alexnet", 5, dropout)  # type: ignore[arg-type]
 
 
 def test_files_that_are_no_networks(golden: Path, tmp_path: Path) -> None:

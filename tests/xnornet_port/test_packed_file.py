@@ -16,6 +16,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import nn
 
+import lua_compat
+from lua_compat.values import TorchObject
 from xnornet_port import XnorModel, load_model
 from xnornet_port.errors import XnorNetError
 from xnornet_port.layers import BinActiveZ
@@ -195,11 +197,14 @@ def test_other_files(packed: Path, tmp_path: Path, golden: Path) -> None:
     save_file({"weight": np.zeros(3)}, plain)
     save_file(tensors, newer, metadata={**metadata, "version": "2"})
     cut.write_bytes(packed.read_bytes()[:-10])
+    ascii_file = tmp_path / "ascii.t7"
+    lua_compat.save(ascii_file, TorchObject("nn.Identity"), "ascii")
     expected = {
         plain: "not a packed network; python -m cache_tools convert",
         newer: "version 2 of the format; this reads 1",
         cut: "not a safetensors file, or a damaged one",
-        golden / "models" / "tiny_xnor.t7": "not a safetensors file",
+        golden / "models" / "tiny_xnor.t7": "a Torch7 file, not a packed one: XnorModel.from_model",
+        ascii_file: "a Torch7 file",
         tmp_path / "nothing.safetensors": "file not found",
         tmp_path: "not a safetensors file",
     }
@@ -207,6 +212,8 @@ def test_other_files(packed: Path, tmp_path: Path, golden: Path) -> None:
         with pytest.raises(XnorNetError, match=problem) as caught:
             read_packed(path)
         assert str(caught.value).startswith(f"{path}: ")
+    with pytest.raises(XnorNetError, match="is given by its name, not int"):
+        read_packed(5)  # type: ignore[arg-type]
 
 
 LOADING = """

@@ -208,6 +208,18 @@ def test_what_is_refused(golden: Path) -> None:
         model.train()
     with pytest.raises(XnorNetError, match="takes float32"):
         model(torch.zeros(3, 224, 224))
+    with pytest.raises(XnorNetError, match=r"nothing empty, found torch\.float32 \(0, 3, 224, 224\)$"):
+        model(torch.zeros(0, 3, 224, 224))
+    with pytest.raises(XnorNetError, match=r"found ndarray: torch\.from_numpy\(x\)$"):
+        model(torch.zeros(1, 3, 224, 224).numpy())
+    for no_network, message in [
+        ("model.t7", r"^model\.t7: a file's name, not a network: XnorModel\.from_model\(load_model\(path\)\)$"),
+        (Path("model.t7"), r"^model\.t7: a file's name"),
+        (model, "^the network is packed already"),
+        (network.state_dict(), r"^a torch\.nn\.Module is packed, not OrderedDict"),
+    ]:
+        with pytest.raises(XnorNetError, match=message):
+            XnorModel.from_model(no_network)  # type: ignore[arg-type]
     with pytest.raises(XnorNetError, match="no binary layer"):
         XnorModel.from_model(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1)))
     with pytest.raises(XnorNetError, match="backend 'fast' is not known"):

@@ -52,6 +52,11 @@ class Backend(Protocol):
 def load_backend(backend: str | Backend) -> Backend:
     """The module of a name, imported when asked for; anything else is a backend already."""
     if not isinstance(backend, str):
+        if not hasattr(backend, "xnor_conv2d"):
+            names = ", ".join(sorted(BACKENDS))
+            raise XnorNetError(
+                f"a backend is a name ({names}) or has its four functions, unlike {type(backend).__name__}"
+            )
         return backend
     if backend not in BACKENDS:
         raise XnorNetError(f"backend {backend!r} is not known; there are {', '.join(sorted(BACKENDS))}")

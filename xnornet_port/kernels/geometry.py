@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ def as_pair(value: int | Pair, name: str, at_least: int) -> Pair:
     """`value` twice, or the two of it; XnorNetError where one is not a whole number of at least `at_least`."""
     if type(value) is int and value >= at_least:  # the rule, and quick: it is part of many calls
         return value, value
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    pair = tuple(value) if isinstance(value, Iterable) else (value, value)
     if len(pair) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < at_least for n in pair):
         raise XnorNetError(f"{name} must be one or two whole numbers of at least {at_least}, not {value!r}")
     return pair
@@ -31,7 +32,7 @@ class Geometry(NamedTuple):
     dilation: Pair = (1, 1)
 
     @classmethod
-    def of(cls, stride: int | Pair, padding: int | Pair, dilation: int | Pair) -> Geometry:
+    def of(cls, stride: int | Pair = 1, padding: int | Pair = 0, dilation: int | Pair = 1) -> Geometry:
         """Each twice where it is one number; XnorNetError where one is not as `as_pair` has it."""
         if type(stride) is type(padding) is type(dilation) is int:  # no True or 1.0, which are 1 to a cache
             return _of_numbers(stride, padding, dilation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,11 +71,14 @@ def convolve(
 ) -> Tensor:
     """`xnor_conv2d` of a geometry."""
     chosen = load_backend(backend)
+    x = _fitting(x, packed)
     if factor is None:
-        return chosen.xnor_conv2d(_fitting(x, packed), packed, geometry)
+        return chosen.xnor_conv2d(x, packed, geometry)
     unbiased, bias = _without_bias(packed)
-    scaled = chosen.xnor_conv2d(_fitting(x, packed), unbiased, geometry)
+    scaled = chosen.xnor_conv2d(x, unbiased, geometry)
     batch, _, height, width = scaled.shape
+    if not isinstance(factor, Tensor):
+        raise XnorNetError(f"the factor must be a torch.Tensor, not {type(factor).__name__}")
     if factor.shape != (batch, 1, height, width) or factor.dtype != torch.float32:
         raise XnorNetError(f"the factor of {tuple(scaled.shape)} has shape {tuple(factor.shape)} ({factor.dtype})")
     scaled *= factor
@@ -90,9 +94,12 @@ def convolve_to_signs(
     backend: str | Backend,
 ) -> PackedInput:
     """`xnor_sign` of a geometry."""
+    x = _fitting(x, packed)
     if packed.prepared.get("checked thresholds") is not thresholds:
         _check_thresholds(packed, thresholds)
-    return load_backend(backend).xnor_sign(_fitting(x, packed), packed, thresholds, geometry, pooling)
+    if pooling is not None and not isinstance(pooling, Pooling):
+        raise XnorNetError(f"the pooling must be a Pooling, not {pooling!r}")
+    return load_backend(backend).xnor_sign(x, packed, thresholds, geometry, pooling)
 
 
 def _without_bias(packed: PackedWeights) -> tuple[PackedWeights, Tensor | None]:
@@ -108,6 +115,8 @@ def _without_bias(packed: PackedWeights) -> tuple[PackedWeights, Tensor | None]:
 
 def _check_thresholds(packed: PackedWeights, thresholds: Thresholds) -> None:
     """Once, as long as a layer has the same ones."""
+    if not isinstance(thresholds, Thresholds):
+        raise XnorNetError(f"thresholds must be Thresholds, not {type(thresholds).__name__}")
     for name in ("positive_from", "negative_to", "descending"):
         shape = tuple(getattr(thresholds, name).shape)
         if shape != (packed.out_channels,):
@@ -117,9 +126,14 @@ def _check_thresholds(packed: PackedWeights, thresholds: Thresholds) -> None:
 
 def _checked(x: Tensor) -> Tensor:
     """x as contiguous float32 with the same signs."""
+    if not isinstance(x, Tensor):
+        hint = ": torch.from_numpy(x)" if isinstance(x, np.ndarray) else ""
+        raise XnorNetError(f"the input must be a torch.Tensor or packed, not {type(x).__name__}{hint}")
     if x.ndim != 4 or x.numel() == 0:
         raise XnorNetError(f"the input must be (N, C, H, W) with nothing empty, not {tuple(x.shape)}")
     if x.dtype != torch.float32:  # a tiny double would round to 0
+        if x.is_complex():
+            raise XnorNetError(f"the input must be real, not {x.dtype}: a complex number has no such sign")
         x = x.sign().to(torch.float32)
     if x.requires_grad:
         x = x.detach()
@@ -128,6 +142,8 @@ def _checked(x: Tensor) -> Tensor:
 
 def _fitting(x: Tensor | PackedInput, packed: PackedWeights) -> Tensor | PackedInput:
     """x, checked against the weights."""
+    if not isinstance(packed, PackedWeights):
+        raise _not_packed(packed)
     if isinstance(x, PackedInput):
         signs, channels = x.signs, x.channels
         if signs.ndim != 4 or signs.size(3) != n_words(channels) or signs.numel() == 0:
@@ -138,3 +154,8 @@ def _fitting(x: Tensor | PackedInput, packed: PackedWeights) -> Tensor | PackedI
     if channels != packed.in_channels:
         raise XnorNetError(f"the input has {channels} channels, the filters {packed.in_channels}")
     return x
+
+
+def _not_packed(found: object) -> XnorNetError:
+    hint = ": pack_weights(weight), once, makes them of it" if isinstance(found, Tensor) else ""
+    return XnorNetError(f"the weights must be PackedWeights, not {type(found).__name__}{hint}")

@@ -29,7 +29,7 @@ def n_words(channels: int) -> int:
     return -(-channels // WORD)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PackedWeights:
     """Filters of a binary convolution: alpha * sign(W) + bias, whatever the backend.
 
@@ -51,17 +51,35 @@ class PackedWeights:
     def kernel_size(self) -> tuple[int, int]:
         return int(self.signs.shape[1]), int(self.signs.shape[2])
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(O, I, kH, kW), that of the weights they were made of."""
+        return self.out_channels, self.in_channels, *self.kernel_size
+
+    def __repr__(self) -> str:
+        parts = [str(self.shape), *(name for name in ("nonzero", "bias") if getattr(self, name) is not None)]
+        return f"PackedWeights({', '.join(parts)})"
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "prepared": {}}  # it holds addresses of this process, and is not copied
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PackedInput:
     """Signs of pictures; NaN counts as 0, as in Torch7's sign."""
 
     signs: Tensor  # int64 (N, H, W, ceil(C / 64))
     nonzero: Tensor | None  # the same shape; None: no exact zero
     channels: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W), that of the pictures."""
+        batch, height, width, _ = self.signs.shape
+        return batch, self.channels, height, width
+
+    def __repr__(self) -> str:
+        return f"PackedInput({self.shape}{'' if self.nonzero is None else ', nonzero'})"
 
 
 @dataclass(frozen=True)
@@ -97,13 +115,17 @@ def pack_weights(weight: Tensor, bias: Tensor | None = None, alpha: Tensor | Non
     Weights that are alpha * sign(W) already keep their alpha to the last bit. A weight that is exactly 0 stays 0, at
     the price of a slower path (PackedWeights.nonzero). XnorNetError for other shapes, NaN and infinity.
     """
+    if not isinstance(weight, Tensor):
+        hint = ": torch.from_numpy(weight)" if isinstance(weight, np.ndarray) else ""
+        raise XnorNetError(f"weights must be a torch.Tensor (O, I, kH, kW), not {type(weight).__name__}{hint}")
     if weight.ndim != 4 or not weight.is_floating_point() or 0 in weight.shape:
         raise XnorNetError(f"weights must be real (O, I, kH, kW), not {weight.dtype} {tuple(weight.shape)}")
     if weight[0].numel() > _LARGEST_FILTER:
         raise XnorNetError(f"a filter of {weight[0].numel()} weights is too large for exact sums, at most 2^24")
-    for name, given in (("bias", bias), ("alpha", alpha)):
-        if given is not None and given.shape != weight.shape[:1]:
-            raise XnorNetError(f"{weight.shape[0]} filters need a {name} each, not {tuple(given.shape)}")
+    for name, given in (("a bias", bias), ("an alpha", alpha)):
+        if given is not None and (not isinstance(given, Tensor) or given.shape != weight.shape[:1]):
+            found = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+            raise XnorNetError(f"{weight.shape[0]} filters need {name} each, a torch.Tensor, not {found}")
     values = weight.detach().cpu().to(torch.float32)
     if not bool(torch.isfinite(values).all()):
         raise XnorNetError("weights contain NaN or infinity; has training diverged?")

@@ -264,14 +264,28 @@ def test_mistakes_are_said(backend: Backend) -> None:
         ((x, packed, 0), "stride must be"),
         ((x, packed, True), "stride must be"),  # 1 has been seen before, and is equal
         ((x, packed, (1.0, 1)), "stride must be"),
+        ((x, packed, 1.5), "stride must be one or two whole numbers of at least 1, not 1.5"),
+        ((x, packed, None), "stride must be one or two whole numbers of at least 1, not None"),
+        ((x, torch.ones(2, 3, 3, 3)), r"the weights must be PackedWeights, not Tensor: pack_weights\(weight\)"),
+        ((x, None), "the weights must be PackedWeights, not NoneType$"),
+        ((x.numpy(), packed), r"must be a torch.Tensor or packed, not ndarray: torch\.from_numpy\(x\)$"),
+        (([1.0], packed), "must be a torch.Tensor or packed, not list$"),
+        ((x.to(torch.complex64), packed), r"must be real, not torch\.complex64"),
+        ((x, packed, 1, 0, 1, "reference", 2.0), "the factor must be a torch.Tensor, not float"),
         ((x, packed, 1, -1), "padding must be"),
         ((x, packed, 1, 0, (1, 0)), "dilation must be"),
         ((PackedInput(torch.zeros(1, 4, 4, 2, dtype=torch.int64), None, 3), packed), "cannot have shape"),
     ]:
         with pytest.raises(XnorNetError, match=message):
-            xnor_conv2d(*arguments, backend=backend)  # type: ignore[arg-type]
+            xnor_conv2d(*arguments, **{} if len(arguments) > 5 else {"backend": backend})  # type: ignore[arg-type]
     one, two = torch.zeros(1, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
     fitting = Thresholds(two, two - 1, two.bool())
+    with pytest.raises(XnorNetError, match="the weights must be PackedWeights, not Tensor"):
+        xnor_sign(x, torch.ones(2, 3, 3, 3), fitting, backend=backend)  # type: ignore[arg-type]
+    with pytest.raises(XnorNetError, match="thresholds must be Thresholds, not Tensor"):
+        xnor_sign(x, packed, two, backend=backend)  # type: ignore[arg-type]
+    with pytest.raises(XnorNetError, match="the pooling must be a Pooling, not 2"):
+        xnor_sign(x, packed, fitting, pooling=2, backend=backend)  # type: ignore[arg-type]
     for _ in range(2):  # after those that fit, too
         with pytest.raises(XnorNetError, match="2 filters need as many thresholds, negative_to has"):
             xnor_sign(x, packed, Thresholds(two, one, two.bool()), backend=backend)

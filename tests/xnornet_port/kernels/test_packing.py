@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from xnornet_port import XnorNetError
-from xnornet_port.kernels import Pooling, load_backend, pack_weights, xnor_conv2d
+from xnornet_port.kernels import Pooling, load_backend, pack_input, pack_weights, xnor_conv2d
 from xnornet_port.kernels.packing import pack_bits, unpack_bits
 
 
@@ -62,15 +62,37 @@ def test_refuses() -> None:
         (torch.ones(0, 3, 3, 3), None, "must be real"),
         (torch.full((1, 1, 1, 1), float("nan")), None, "NaN or infinity"),
         (torch.ones(2, 3, 3, 3), torch.ones(3), "need a bias each"),
+        (torch.ones(2, 3, 3, 3), 1.0, r"^2 filters need a bias each, a torch\.Tensor, not float$"),
+        (np.ones((2, 3, 3, 3)), None, r"\(O, I, kH, kW\), not ndarray: torch\.from_numpy\(weight\)$"),
+        (None, None, "not NoneType$"),
     ]:
         with pytest.raises(XnorNetError, match=message):
-            pack_weights(weight, bias)
+            pack_weights(weight, bias)  # type: ignore[arg-type]
+    with pytest.raises(XnorNetError, match=r"2 filters need an alpha each, a torch.Tensor, not float"):
+        pack_weights(torch.ones(2, 3, 3, 3), alpha=1.0)  # type: ignore[arg-type]
+    for no_backend in (None, 5, torch.device("cpu")):
+        with pytest.raises(XnorNetError, match=r"^a backend is a name \(cpu, cuda, reference\) or has its four"):
+            load_backend(no_backend)  # type: ignore[arg-type]
     with pytest.raises(XnorNetError, match="'gpu' is not known; there are cpu, cuda, reference"):
         load_backend("gpu")
     with pytest.raises(XnorNetError, match="more than half its kernel"):
         Pooling((2, 2), (2, 2), (2, 2))
     with pytest.raises(XnorNetError, match="stride must be"):
         Pooling((2, 2), (0, 2))
+
+
+def test_what_is_packed_prints_as_its_sizes() -> None:
+    weight = torch.randn(5, 70, 3, 2)
+    assert repr(pack_weights(weight)) == "PackedWeights((5, 70, 3, 2))"
+    weight[0, 0, 0, 0] = 0
+    packed = pack_weights(weight, torch.ones(5))
+    assert repr(packed) == "PackedWeights((5, 70, 3, 2), nonzero, bias)"
+    assert packed.shape == weight.shape
+    x = torch.ones(2, 70, 4, 6)
+    bits = pack_input(x, "reference")
+    assert (repr(bits), bits.shape) == ("PackedInput((2, 70, 4, 6))", (2, 70, 4, 6))
+    x[0, 0, 0, 0] = 0
+    assert repr(pack_input(x, "reference")) == "PackedInput((2, 70, 4, 6), nonzero)"
 
 
 def test_pooling_holds_pairs() -> None:
