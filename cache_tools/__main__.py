@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cache_tools.console import tool_problem
 from lua_compat.errors import LuaCompatError
@@ -75,9 +75,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+class CommandParser(argparse.ArgumentParser):
+    """Where argparse has the topmost parser tell of unknown options, here it is the command's, with its usage."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+
 def build_parser(chosen: str) -> argparse.ArgumentParser:
     """The parser of all commands; only the chosen command's own arguments are declared ("": of none)."""
-    parser = argparse.ArgumentParser(prog="python -m cache_tools", description="Tools for Torch7's files.")
+    parser = CommandParser(prog="python -m cache_tools", description="Tools for Torch7's files.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         subparser = commands.add_parser(name, help=command.summary, description=command.summary)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from xnornet_port.errors import file_problem
 
-__all__ = ["UNFINISHED", "add_quiet", "positive", "progress_bar", "table_console", "tool_problem"]
+__all__ = ["UNFINISHED", "add_quiet", "positive", "progress_bar", "table_console", "tool_problem", "whole"]
 
 PIPE_WIDTH = 1000
 """Columns where the output is not a terminal: no line is broken or cut off, whoever reads it."""
@@ -28,9 +28,19 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
 
 def positive(text: str) -> int:
     """A whole number from 1 on, as the type of an argument."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text!r}")
-    return int(text)
+    return whole(1)(text)
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The type of an argument that is a whole number in a range; `least` is 0 or more."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            limits = f"from {least} on" if most is None else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"expected a whole number {limits}, found {text!r}")
+        return int(text)
+
+    return number
 
 
 def table_console(stream: TextIO | None = None) -> Console:

@@ -9,7 +9,7 @@ import argparse
 import math
 from itertools import zip_longest
 
-from cache_tools.console import add_quiet
+from cache_tools.console import add_quiet, whole
 from lua_compat import differences, iter_objects
 
 __all__ = ["EPILOG", "add_arguments", "run"]
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="by how much floats in tensors may differ (default: 0)",
     )
-    parser.add_argument("--limit", type=int, default=50, metavar="N", help="differences shown (default: 50)")
+    parser.add_argument("--limit", type=whole(0), default=50, metavar="N", help="differences shown (default: 50)")
     add_quiet(parser)
 
 

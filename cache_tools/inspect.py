@@ -13,7 +13,7 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree
 
-from cache_tools.console import add_quiet, table_console
+from cache_tools.console import add_quiet, positive, table_console, whole
 from cache_tools.value_tree import Inventory, Node, build_tree, take_inventory
 from lua_compat import LuaValue, TorchObject
 from lua_compat.module_text import module_text
@@ -35,8 +35,12 @@ DEEPEST = 100  # the tree is built and drawn by recursion
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a file that torch.save wrote")
-    parser.add_argument("--depth", type=int, default=4, metavar="N", help="levels shown, up to 100 (default: 4)")
-    parser.add_argument("--entries", type=int, default=40, metavar="N", help="entries of a table shown (default: 40)")
+    parser.add_argument(
+        "--depth", type=whole(0, DEEPEST), default=4, metavar="N", help="levels shown, up to 100 (default: 4)"
+    )
+    parser.add_argument(
+        "--entries", type=positive, default=40, metavar="N", help="entries of a table shown (default: 40)"
+    )
     parser.add_argument("--stats", action="store_true", help="smallest, largest and mean element of each tensor")
     parser.add_argument("--json", action="store_true", help="write JSON")
     parser.add_argument("--mode", choices=("binary", "ascii"), help="do not guess the encoding")
@@ -53,10 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
         if reading.problem is not None:
             print(reading.problem, file=sys.stderr)
         return 0 if reading.problem is None else 1
-    depth = max(0, min(arguments.depth, DEEPEST))
     inventories = [take_inventory(value) for value in reading.values]
     trees = [
-        build_tree(value, inventory, depth, max(1, arguments.entries), arguments.stats)
+        build_tree(value, inventory, arguments.depth, arguments.entries, arguments.stats)
         for value, inventory in zip(reading.values, inventories, strict=True)
     ]
     if arguments.json:

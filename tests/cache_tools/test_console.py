@@ -43,6 +43,21 @@ def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> Non
     assert all(re.search(rf"^    {name}\b", text, re.MULTILINE) for name in COMMANDS)
 
 
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [(["summary", "x.t7", "--sise", "32"], "summary [-h]"), (["inspect", "x.t7", "more"], "inspect [-h]"),
+     (["caches", "check", "cache", "--all"], "caches check [-h]")],
+)  # fmt: skip
+def test_unknown_words_get_the_commands_own_usage(
+    words: list[str], usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    error = capsys.readouterr().err
+    assert error.startswith(f"usage: python -m cache_tools {usage}")
+    assert "unrecognized arguments: " in error
+
+
 def test_an_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(tmp_path / "absent.t7")]) == 1
     captured = capsys.readouterr()

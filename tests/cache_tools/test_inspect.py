@@ -53,6 +53,17 @@ def test_statistics_depth_and_entries(file: Path, capsys: pytest.CaptureFixture[
     assert "... 5 more" in shown(capsys, str(file), "--entries", "2")[1]
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(["--entries", "0"], "from 1 on"), (["--entries=-5"], "from 1 on"), (["--depth=-1"], "from 0 to 100"),
+     (["--depth", "101"], "from 0 to 100"), (["--depth", "two"], "from 0 to 100")],
+)  # fmt: skip
+def test_numbers_out_of_range(words: list[str], expected: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["inspect", str(file), *words])
+    assert f"expected a whole number {expected}, found " in capsys.readouterr().err
+
+
 def test_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = shown(capsys, str(file), "--json", "--stats")
     report = json.loads(text)
