@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def draw(folders: list[Path], curves: list[dict[str, list[float]]]) -> Any:
-    """A matplotlib figure: a panel each for loss, top-1 and top-5, test as a full line, training dashed.
+    """A matplotlib figure: a panel each for loss, top-1 and top-5, test full with dots, training dashed with squares.
 
     A last panel has the steps of the learning rate, where a run's options are known.
     """
@@ -74,7 +74,7 @@ def draw(folders: list[Path], curves: list[dict[str, list[float]]]) -> Any:
     for one, panel in zip(axes, PANELS, strict=False):
         for color, (folder, columns) in enumerate(zip(folders, curves, strict=True)):
             label = run_label(folder) + " " if len(folders) > 1 else ""
-            for column, style, part in ((panel.test, "-", "test"), (panel.train, "--", "training")):
+            for column, style, part in ((panel.test, "o-", "test"), (panel.train, "s--", "training")):
                 draw_line(one, folder, columns.get(column, []), f"C{color}{style}", label + part)
         finish(one, panel.title)
     if any(rates):
@@ -99,13 +99,18 @@ def run_label(folder: Path) -> str:
 
 
 def draw_line(axes: Any, folder: Path, values: list[float], style: str, label: str, is_rate: bool = False) -> None:
+    """Training's squares are hollow and around test's dots where the two coincide; one rate is a dot: it has no step."""
     start = first_epoch(folder)
-    shape = {"drawstyle": "steps-post"} if is_rate else {"marker": "o", "markersize": 4}
+    shape: dict[str, Any] = {"markersize": 4}
+    if is_rate:
+        shape |= {"drawstyle": "steps-post", "marker": "o" if len(values) == 1 else ""}
+    elif style.endswith("--"):
+        shape |= {"markersize": 7, "markerfacecolor": "none"}
     axes.plot(range(start, start + len(values)), values, style, label=label, **shape)
 
 
 def finish(axes: Any, title: str) -> None:
     axes.set_title(title)
     axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # with the usual 2 one epoch gets 0.96
     axes.grid(alpha=0.3)

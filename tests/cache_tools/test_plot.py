@@ -30,6 +30,24 @@ def test_the_lines_are_the_logs(golden: Path) -> None:
     assert [axes.get_title() for axes in figure.axes] == [panel.title for panel in PANELS]
 
 
+def test_a_run_of_one_epoch(golden: Path, tmp_path: Path) -> None:
+    """Dots alone must tell test from training, the rate is a dot, and there is no epoch 0.96."""
+    for name in ("train.log", "test.log"):
+        lines = (golden / "runs" / "xnor_adam" / name).read_text().splitlines(keepends=True)
+        (tmp_path / name).write_text("".join(lines[:2]))
+    (tmp_path / "options.json").write_text('{"options": {"epochNumber": 1, "LR": 0.02}}')
+    figure = draw([tmp_path], [read_curves(tmp_path)])
+    test_line, train_line = figure.axes[0].lines
+    assert len(test_line.get_xdata()) == len(train_line.get_xdata()) == 1
+    assert test_line.get_marker() != train_line.get_marker()
+    (rate,) = figure.axes[3].lines
+    assert (list(rate.get_xdata()), list(rate.get_ydata()), rate.get_marker()) == ([1], [0.02], "o")
+    figure.savefig(tmp_path / "curves.png", dpi=60)
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+
+
 def test_a_picture_of_two_runs_lies_in_no_ones_folder(
     golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
