@@ -103,7 +103,9 @@ def load_digits() -> tuple[Digits, NDArray[np.int64]]:
     try:
         data_sets = importlib.import_module("sklearn.datasets")
     except ModuleNotFoundError as error:
-        raise XnorNetError(f"scikit-learn is not installed: pip install '{SCIKIT_LEARN}'") from error
+        raise XnorNetError(
+            f"scikit-learn is not installed: pip install '{SCIKIT_LEARN}', or here pip install -e .[demo]"
+        ) from error
     digits = data_sets.load_digits()
     return digits.images.astype(np.uint8), digits.target.astype(np.int64)
 

@@ -118,6 +118,7 @@ def test_without_scikit_learn_the_command_says_what_to_install(
     assert main(["demo-data", str(tmp_path / "demo")]) == 1
     captured = capsys.readouterr()
     assert "pip install 'scikit-learn==" in captured.err
+    assert "pip install -e .[demo]" in captured.err
     assert captured.err.count("\n") == 1
     assert not (tmp_path / "demo").exists()
 
