@@ -11,6 +11,7 @@ import argparse
 import importlib
 import logging
 import os
+import stat
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from torch import nn
 import lua_compat
 from cache_tools.console import add_quiet
 from cache_tools.convert_packed import picture_size, write_packed_network
+from cache_tools.network_input import input_size, known_input_size
 from cache_tools.network_profile import REFUSALS
 from cache_tools.value_tree import kind_of
 from lua_compat.errors import LuaCompatError
@@ -78,40 +80,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     family.add_argument("--cuda-names", action="store_true", help="in a .t7 cudnn.* classes and CudaTensor")
 
 
-def input_size(text: str) -> tuple[int, ...]:
-    """3,224,224 or 3x224x224 as a tuple."""
-    try:
-        sizes = tuple(int(part) for part in text.replace("x", ",").split(","))
-    except ValueError:
-        sizes = ()
-    if not sizes or min(sizes) < 1:
-        raise argparse.ArgumentTypeError(f"expected sizes such as 3,224,224, found {text!r}")
-    return sizes
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Convert one file, check it and say what was done."""
     say = (lambda line: None) if arguments.quiet else print
     is_packed = arguments.target.name.endswith(PACKED_SUFFIX)
-    write = WRITERS.get(arguments.target.suffix.lower())
-    if write is None:
-        endings = ", ".join([*WRITERS, PACKED_SUFFIX])
-        raise ConvertError(f"{arguments.target}: the name should end in one of {endings}")
-    if arguments.cuda_names and arguments.target.suffix.lower() != ".t7":
-        raise ConvertError(f"{arguments.target}: --cuda-names is about class names, which only a .t7 has")
-    if arguments.binary_weight and not is_packed:
-        raise ConvertError(f"{arguments.target}: --binary-weight is for {PACKED_SUFFIX}; elsewhere weights stay real")
+    write = chosen_writer(arguments, is_packed)
     source = network_object(arguments.source, arguments.key)
     network = readable(source, arguments.source).eval()
     network = network.float() if arguments.float else network
+    size = arguments.input_size or (picture_size(network) if is_packed else known_input_size(network))
+    if size is None and write is write_onnx:
+        raise ConvertError(f"{arguments.target}: give the size of the input with --input-size, as 3,224,224")
     for line in summary(source, network):
         say(line)
-    size = arguments.input_size or (picture_size(network) if is_packed else known_input_size(network))
     x = None if size is None else random_input(network, size)
     if x is not None:
         require_input(network, x, arguments.source)
-    if not arguments.target.parent.is_dir():
-        raise ConvertError(f"{arguments.target}: the folder {arguments.target.parent} does not exist")
     if is_packed:
         checked_on = None if arguments.no_check else x
         write_packed_network(network, arguments.source, arguments.target, arguments.binary_weight, checked_on, say)
@@ -119,6 +103,26 @@ def run(arguments: argparse.Namespace) -> int:
         convert_unpacked(network, source, write, arguments, x, say)
     say(f"{arguments.target}: {arguments.target.stat().st_size:,} bytes written")
     return 0
+
+
+def chosen_writer(arguments: argparse.Namespace, is_packed: bool) -> Writer:
+    """By OUT's ending. ConvertError for all that can be refused before a large file is read."""
+    target = arguments.target
+    write = WRITERS.get(target.suffix.lower())
+    if write is None:
+        raise ConvertError(f"{target}: the name should end in one of {', '.join([*WRITERS, PACKED_SUFFIX])}")
+    if arguments.cuda_names and target.suffix.lower() != ".t7":
+        raise ConvertError(f"{target}: --cuda-names is about class names, which only a .t7 has")
+    if arguments.binary_weight and not is_packed:
+        raise ConvertError(f"{target}: --binary-weight is for {PACKED_SUFFIX}; elsewhere weights stay real")
+    if not target.parent.is_dir():
+        raise ConvertError(f"{target}: the folder {target.parent} does not exist")
+    if target.is_dir():
+        raise ConvertError(f"{target}: is a folder, expected the name of a file to write")
+    if write is write_onnx:
+        needed("onnx", "onnx")
+        needed("onnxscript", "onnxscript")
+    return write
 
 
 def convert_unpacked(
@@ -133,7 +137,9 @@ def convert_unpacked(
     unfinished = arguments.target.with_name(f".unfinished-{arguments.target.name}")
     try:
         unfinished.touch()  # where that cannot be, the system says why; what follows would not
+        permissions = stat.S_IMODE(unfinished.stat().st_mode)
         read_again = written(network, write, unfinished, arguments, x)
+        unfinished.chmod(permissions)  # safetensors makes a file for its owner alone
         if arguments.no_check or x is None:
             say(
                 "not checked"
@@ -195,7 +201,9 @@ def network_object(path: Path, key: str | None) -> TorchObject:
     found = None if key is None else value.get(key)
     if isinstance(found, TorchObject):
         return found
-    keys = ", ".join(str(name) for name, entry in value.items() if isinstance(entry, TorchObject)) or "none"
+    keys = ", ".join(str(name) for name, entry in value.items() if isinstance(entry, TorchObject))
+    if not keys:
+        raise ConvertError(f"{path}: holds no network, but a table without any Torch7 object in it")
     which = "holds a table" if key is None else f"holds no network below {key}"
     raise ConvertError(f"{path}: {which}; name the network's key with --key (objects in it: {keys})")
 
@@ -220,14 +228,6 @@ def summary(source: TorchObject, network: nn.Module) -> Iterator[str]:
             became[origin.typename, type(module).__name__] += 1
     for (typename, name), count in sorted(became.items()):
         yield f"  {count:4d}  {typename} -> {name}"
-
-
-def known_input_size(network: nn.Module) -> tuple[int, ...] | None:
-    """The size of one sample where the network's first layer with parameters says it: a Linear."""
-    for module in network.modules():
-        if any(True for _ in module.parameters(recurse=False)):
-            return (module.in_features,) if isinstance(module, nn.Linear) else None
-    return None
 
 
 def random_input(network: nn.Module, size: tuple[int, ...]) -> torch.Tensor:
@@ -267,9 +267,7 @@ def write_safetensors(
 
 
 def write_onnx(network: nn.Module, target: Path, arguments: argparse.Namespace, x: torch.Tensor | None) -> ReadAgain:
-    if x is None:
-        raise ConvertError(f"{arguments.target}: give the size of the input with --input-size, as 3,224,224")
-    onnx, _ = needed("onnx", "onnx"), needed("onnxscript", "onnxscript")
+    onnx = needed("onnx", "onnx")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not installed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about its future

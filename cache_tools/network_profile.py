@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from cache_tools.network_input import likely_sizes
 from lua_compat.nn import origin_of
 from lua_compat.nn.registry import registered_writer
 from xnornet_port.binarization import binary_convolutions
@@ -37,8 +38,6 @@ __all__ = [
 
 WORD_BITS = 64
 FLOAT_BYTES = 4
-SIZES = (224, 32, 227, 231, 299, 28)
-"""Sides of a picture tried where none is given: ImageNet's, CIFAR's, and those of older networks."""
 
 REFUSALS = (RuntimeError, ValueError, IndexError, TypeError, KeyError, AttributeError)
 """What modules raise on an input that they do not take: another size, a tensor for a table, a picture for a word."""
@@ -80,35 +79,41 @@ def theoretical_speedup(channels: int, kernel_area: int) -> float:
     return WORD_BITS * products / (products + WORD_BITS)
 
 
-def profile_network(network: nn.Module, binary_weights: bool, size: int | None) -> list[LayerProfile]:
-    """The layers in the order in which one picture of (3, size, size) runs through them.
+def profile_network(network: nn.Module, binary_weights: bool, size: int | Shape | None) -> list[LayerProfile]:
+    """The layers in the order in which one picture runs through them: `size` is its side, or (C, H, W).
 
-    A layer that is used twice comes twice, with its parameters the first time. A packed network is what its file says,
+    With a side alone it has the channels that the network takes; with None its side is guessed as well. A
+    layer that is used twice comes twice, with its parameters the first time. A packed network is what its file says,
     whatever `binary_weights` is. Raises XnorNetError where the network takes no such picture.
     """
     network = network.network if isinstance(network, XnorModel) else network  # its layers one by one
-    sizes = SIZES if size is None else (size,)
+    sizes = likely_sizes(network, size)
     problems = []
-    for side in sizes:
+    for sample in sizes:
         try:
-            return _profile_at(network, binary_weights, side)
+            return _profile_at(network, binary_weights, sample)
         except (*REFUSALS, XnorNetError) as error:
             problems.append(reason_of(error))
-    tried = ", ".join(map(str, sizes))
-    raise XnorNetError(f"the network takes no picture of {tried} pixels ({problems[0]}); name its size with --size")
+    tried = ", ".join("x".join(map(str, sample)) for sample in sizes)
+    advice = (
+        "if it takes one picture at all, name its size with --size C,H,W"
+        if size is None
+        else "give another --size, N or C,H,W"
+    )
+    raise XnorNetError(f"the network takes no picture of {tried} ({problems[0]}); {advice}")
 
 
-def _profile_at(network: nn.Module, binary_weights: bool, side: int) -> list[LayerProfile]:
+def _profile_at(network: nn.Module, binary_weights: bool, sample: Shape) -> list[LayerProfile]:
     binary = {id(layer) for layer in binary_convolutions(network)} if binary_weights else set()
     layers: list[LayerProfile] = []
     parameter = next(network.parameters(), torch.zeros(1))
     generator = torch.Generator().manual_seed(1)
-    picture = torch.randn(1, 3, side, side, generator=generator).to(parameter)
+    picture = torch.randn(1, *sample, generator=generator).to(parameter)
     with _watched(network, binary, layers), torch.no_grad():
         answer = network(picture)
     rows = [output.shape for output in (answer if isinstance(answer, list | tuple) else [answer])]
     if any(len(shape) > 2 or (len(shape) == 2 and shape[0] != 1) for shape in map(_squeezed, rows)):
-        raise ValueError(f"a picture of {side} pixels is answered by {list(map(tuple, rows))}")
+        raise ValueError(f"one of {'x'.join(map(str, sample))} is answered by {list(map(tuple, rows))}")
     return layers
 
 

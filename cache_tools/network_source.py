@@ -1,4 +1,4 @@
-"""The MODEL of a command: a .t7 file, a packed file, or the name of a -netType."""
+"""The MODEL of a command: a .t7 file, a packed file, the folder of a run, or the name of a -netType."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from cache_tools.run_folder import model_files
 from xnornet_port.binarization import has_binary_weights, has_mean_centred_weights
 from xnornet_port.errors import XnorNetError
 from xnornet_port.evaluate import binarizes_for_test
@@ -16,7 +17,20 @@ from xnornet_port.model import build_model, load_model, uses_binary_inputs
 from xnornet_port.models import NETWORKS
 from xnornet_port.xnor_inference import XnorModel
 
-__all__ = ["add_weight_options", "counts_as_binary", "open_network", "wants_binary_weights"]
+__all__ = ["add_weight_options", "counts_as_binary", "newest_model", "open_network", "wants_binary_weights"]
+
+
+def newest_model(name: str) -> str:
+    """Of a run's folder the path of its last model_N.t7; any other name as it is.
+
+    Raises XnorNetError for a folder without models.
+    """
+    if not Path(name).is_dir():
+        return name
+    models = model_files(Path(name))
+    if not models:
+        raise XnorNetError(f"{name}: no file but a folder, and no model_N.t7 in it")
+    return str(models[max(models)])
 
 
 def open_network(name: str, n_classes: int = 1000) -> nn.Module:
@@ -26,7 +40,7 @@ def open_network(name: str, n_classes: int = 1000) -> nn.Module:
     if name in NETWORKS:
         return build_model(name, n_classes)
     if Path(name).suffix or Path(name).exists():
-        raise XnorNetError(f"{name}: {'no file but a folder' if Path(name).is_dir() else 'no such file'}")
+        raise XnorNetError(f"{name}: no such file")
     near = difflib.get_close_matches(name.lower(), NETWORKS, n=1, cutoff=0.7)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise XnorNetError(f"{name}: no such file, and no -netType (these are {', '.join(NETWORKS)}){hint}")

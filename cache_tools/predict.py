@@ -23,8 +23,9 @@ from cache_tools.class_names import ClassNames, find_class_names
 from cache_tools.console import add_quiet, positive, progress_bar
 from cache_tools.contact_sheet import Tile, check_sheet, write_sheet
 from cache_tools.imagenet_sources import is_picture
+from cache_tools.network_input import input_channels
 from cache_tools.network_profile import REFUSALS
-from cache_tools.network_source import add_weight_options, wants_binary_weights
+from cache_tools.network_source import add_weight_options, newest_model, wants_binary_weights
 from cache_tools.prediction import Answer, Fault, Predictor
 from cache_tools.run_folder import recorded_options, recorded_size
 from xnornet_port.answers import class_scores
@@ -52,7 +53,9 @@ STATISTICS = "meanstdCache.t7"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a .t7 file, or a packed .safetensors that `convert` wrote")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a .t7 file, a packed .safetensors that `convert` wrote, or a run's folder"
+    )
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="pictures, folders of pictures, or patterns")
     parser.add_argument("--cache", type=Path, help="folder with meanstdCache.t7 (default: that of MODEL's run)")
     parser.add_argument("--names", type=Path, help="what classes are called: synset_words.txt, or a classes.t7")
@@ -76,8 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
     paths = find_pictures(arguments.images)
     if arguments.sheet is not None:
         check_sheet(arguments.sheet, len(paths))
+    arguments.model = chosen_model(arguments)
     predictor = open_predictor(arguments)
-    n_classes = count_classes(predictor)
+    n_classes = count_classes(predictor.network, predictor.settings.crop_size)
     names = find_class_names(places(arguments), arguments.names, n_classes)
     answers: list[Answer | Fault] = []
     with progress_bar("looking at pictures", len(paths), arguments.quiet) as done:
@@ -97,6 +101,14 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.quiet and not arguments.json:
             print(arguments.sheet)
     return 1 if any(isinstance(answer, Fault) for answer in answers) else 0
+
+
+def chosen_model(arguments: argparse.Namespace) -> str:
+    """MODEL; of a run's folder the newest, which a line on standard error names."""
+    model = newest_model(arguments.model)
+    if model != arguments.model and not arguments.quiet:
+        print(f"{one_line(model)}: the newest model of the run", file=sys.stderr)
+    return model
 
 
 def find_pictures(words: Sequence[str]) -> list[str]:
@@ -127,25 +139,41 @@ def places(arguments: argparse.Namespace) -> list[Path]:
 
 def open_predictor(arguments: argparse.Namespace) -> Predictor:
     """The network and how pictures are brought to it, as its run had it."""
-    settings = picture_settings(arguments, recorded_options(Path(arguments.model).resolve().parent))
+    options = recorded_options(Path(arguments.model).resolve().parent)
     network = load_model(arguments.model)
+    if input_channels(network) != 3:  # before it is asked for a mean and deviation that will not help
+        count_classes(network, picture_sizes(arguments, options)[1])
+    settings = picture_settings(arguments, options)
     binarizer = Binarizer(network) if wants_binary_weights(network, arguments) else None
     return Predictor(network, settings, binarizer)
 
 
 def picture_settings(arguments: argparse.Namespace, options: dict[str, Any]) -> Preprocessing:
     """Sizes, mean and deviation of the data that the network was trained on."""
-    dataset = arguments.dataset or str(options.get("dataset", "imagenet"))
+    dataset = dataset_of(arguments, options)
     if arguments.data is not None and not is_cifar(dataset):
         raise XnorNetError(f"--data {arguments.data}: for a network of CIFAR, and this one is of {dataset} (--dataset)")
-    whole, crop = (CIFAR_SIDE, CIFAR_SIDE) if is_cifar(dataset) else (256, 224)
+    image_size, crop_size = picture_sizes(arguments, options)
     return Preprocessing(
-        image_size=arguments.image_size or recorded_size(options, "imageSize", whole),
-        crop_size=arguments.crop_size or recorded_size(options, "cropSize", crop),
+        image_size=image_size,
+        crop_size=crop_size,
         scaling_factor=0.0,
         statistics=cifar_statistics(dataset, arguments.data or options.get("data"))
         if is_cifar(dataset)
         else cached_statistics(places(arguments)),
+    )
+
+
+def dataset_of(arguments: argparse.Namespace, options: dict[str, Any]) -> str:
+    return arguments.dataset or str(options.get("dataset", "imagenet"))
+
+
+def picture_sizes(arguments: argparse.Namespace, options: dict[str, Any]) -> tuple[int, int]:
+    """Shorter side of a whole picture, and side of the crop that the network is given."""
+    whole, crop = (CIFAR_SIDE, CIFAR_SIDE) if is_cifar(dataset_of(arguments, options)) else (256, 224)
+    return (
+        arguments.image_size or recorded_size(options, "imageSize", whole),
+        arguments.crop_size or recorded_size(options, "cropSize", crop),
     )
 
 
@@ -168,16 +196,20 @@ def cached_statistics(folders: Sequence[Path]) -> ChannelStatistics:
     return read_statistics(str(files[0]))
 
 
-def count_classes(predictor: Predictor) -> int:
+def count_classes(network: nn.Module, side: int) -> int:
     """How many classes the network answers for. Raises XnorNetError where it does not take such a picture."""
-    side = predictor.settings.crop_size
-    network: nn.Module = predictor.network.eval()
     try:
         with torch.no_grad():
-            return class_scores(network, torch.zeros(1, 3, side, side)).shape[1]
+            return class_scores(network.eval(), torch.zeros(1, 3, side, side)).shape[1]
     except REFUSALS as error:
-        reason = reason_of(error)
-        raise XnorNetError(f"the network takes no picture of {side} pixels ({reason}); give --crop-size") from error
+        reason, channels = reason_of(error), input_channels(network)
+        if channels not in (None, 3):
+            raise XnorNetError(
+                f"the network takes pictures of {channels} channel{'s' * (channels != 1)}, and predict gives it 3: "
+                f"red, green and blue ({reason})"
+            ) from error
+        advice = "it has no convolution: does it take pictures?" if channels is None else "give --crop-size"
+        raise XnorNetError(f"the network takes no picture of {side} pixels ({reason}); {advice}") from error
 
 
 def lines(answer: Answer, names: ClassNames, top: int) -> list[str]:

@@ -18,8 +18,9 @@ from rich.measure import Measurement as Width
 from rich.table import Table
 
 from cache_tools.console import add_quiet, table_console
+from cache_tools.network_input import input_size
 from cache_tools.network_profile import LayerProfile, profile_network
-from cache_tools.network_source import add_weight_options, counts_as_binary, open_network
+from cache_tools.network_source import add_weight_options, counts_as_binary, newest_model, open_network
 from cache_tools.speed_measurement import Measurement, measure
 from xnornet_port.errors import XnorNetError
 
@@ -41,9 +42,16 @@ EXPENDABLE = ("float", "S paper", "packed", "output")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a .t7 file, a packed file, or the name of a -netType")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a .t7 file, a packed file, a run's folder (its newest), or a -netType"
+    )
     parser.add_argument("--classes", type=int, default=1000, metavar="N", help="of a -netType (default 1000)")
-    parser.add_argument("--size", type=int, metavar="N", help="side of a picture (default: 224, or what it takes)")
+    parser.add_argument(
+        "--size",
+        type=input_size,
+        metavar="SIZE",
+        help="of a picture: N, its side, or C,H,W as 1,32,32 (default: 224, or what the network takes)",
+    )
     parser.add_argument("--measure", action="store_true", help="time each XNOR layer here, packed and as float")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures at a time in --measure (default 1)")
     parser.add_argument("--json", action="store_true", help="write JSON")
@@ -53,8 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table, or JSON. Raises XnorNetError, which the caller prints."""
-    if arguments.classes < 1 or arguments.batch < 1 or (arguments.size is not None and arguments.size < 1):
-        raise XnorNetError("--classes, --size and --batch are numbers from 1 on")
+    if arguments.classes < 1 or arguments.batch < 1:
+        raise XnorNetError("--classes and --batch are numbers from 1 on")
+    arguments.model = newest_model(arguments.model)
     network = open_network(arguments.model, arguments.classes)
     layers = profile_network(network, counts_as_binary(network, arguments), arguments.size)
     measured: dict[str, Measurement] = {}

@@ -1,5 +1,6 @@
 """cache_tools convert: each kind of file, what it says, and what it refuses."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -113,7 +114,6 @@ def test_a_network_in_a_table(network: Path, tmp_path: Path, capsys: pytest.Capt
     [
         (["net.h5"], "the name should end in one of .safetensors, .pt, .onnx, .t7"),
         (["net.pt", "--cuda-names"], "--cuda-names is about class names, which only a .t7 has"),
-        (["net.onnx"], "give the size of the input with --input-size"),
         (["net.pt", "--binary-weight"], "--binary-weight is for .xnor.safetensors; elsewhere weights stay real"),
     ],
 )
@@ -123,6 +123,61 @@ def test_refusals(
     assert main(["convert", str(network), str(tmp_path / words[0]), *words[1:]]) == 1
     assert problem in capsys.readouterr().err
     assert not (tmp_path / words[0]).exists()
+
+
+def test_onnx_wants_the_size_of_the_input(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    assert main(["convert", str(network), str(tmp_path / "net.onnx")]) == 1
+    captured = capsys.readouterr()
+    assert "net.onnx: give the size of the input with --input-size" in captured.err
+    assert captured.out == ""
+    assert not (tmp_path / "net.onnx").exists()
+
+
+def test_what_the_words_alone_say_is_refused_before_loading(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is not there would else be the first problem."""
+    absent = str(tmp_path / "absent.t7")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for target, problem in (
+        (tmp_path / "net.onnx", "needs the package onnx"),
+        (tmp_path / "nowhere" / "net.pt", "nowhere does not exist"),
+    ):
+        assert main(["convert", absent, str(target), "--input-size", "3,6,6"]) == 1
+        assert problem in capsys.readouterr().err
+    (tmp_path / "folder.pt").mkdir()
+    assert main(["convert", absent, str(tmp_path / "folder.pt")]) == 1
+    assert "folder.pt: is a folder, expected the name of a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_every_kind_of_file_has_the_permissions_of_a_new_file(
+    golden: Path, network: Path, tmp_path: Path, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        for name in ("net.safetensors", "net.pt", "net.t7x.t7"):
+            assert main(["convert", str(network), str(tmp_path / name), "--no-check", "-q"]) == 0
+        tiny = str(golden / "models" / "tiny_xnor.t7")
+        assert main(["convert", tiny, str(tmp_path / "net.xnor.safetensors"), "--no-check", "-q"]) == 0
+    finally:
+        os.umask(before)
+    written = sorted(tmp_path.glob("net.*"))
+    assert len(written) == 5
+    modes = {path.name: path.stat().st_mode & 0o777 for path in written if path != network}
+    assert set(modes.values()) == {0o666 & ~umask}, modes
+
+
+def test_a_table_without_a_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "preproc.t7"
+    lua_compat.save(path, LuaTable({"mean": np.zeros(3), "std": 2.0}))
+    for words in ([], ["--key", "mean"]):
+        assert main(["convert", str(path), str(tmp_path / "net.pt"), *words]) == 1
+        error = capsys.readouterr().err
+        assert "preproc.t7: holds no network, but a table without any Torch7 object in it" in error
+        assert "--key" not in error
 
 
 def test_a_missing_package_is_named(

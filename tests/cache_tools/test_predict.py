@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import lua_compat
 from cache_tools.__main__ import main
@@ -18,6 +19,7 @@ from cache_tools.contact_sheet import Tile, write_sheet
 from cache_tools.predict import find_pictures
 from cache_tools.prediction import network_inputs
 from lua_compat import Generator
+from lua_compat.nn import from_torch
 from xnornet_port.batches import BatchRequest, Loader
 from xnornet_port.binarization import Binarizer
 from xnornet_port.cifar import open_cifar
@@ -144,6 +146,42 @@ def test_the_runs_folder_says_the_rest(
     found = json.loads(capsys.readouterr().out)
     assert predict(golden, pictures[0], "--image-size", 240, "--json", "-q") == 0
     assert json.loads(capsys.readouterr().out) == found
+
+
+def test_a_runs_folder_is_its_newest_model(
+    golden: Path, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(golden / "cache", tmp_path / "cache")) / "alexnetxnor,batchSize=8" / "date"
+    run.mkdir(parents=True)
+    assert main(["predict", str(run), pictures[0]]) == 1
+    assert f"{run}: no file but a folder, and no model_N.t7 in it" in capsys.readouterr().err
+    (run / "model_9.t7").write_text("an older one")
+    shutil.copy(golden / "models" / "tiny_xnor.t7", run / "model_10.t7")
+    assert main(["predict", str(run), pictures[0], "--json", "--latent-weights"]) == 0
+    captured = capsys.readouterr()
+    assert f"{run}/model_10.t7: the newest model of the run\n" in captured.err
+    assert main(["predict", str(run / "model_10.t7"), pictures[0], "--json", "--latent-weights"]) == 0
+    assert capsys.readouterr().out == captured.out
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            [nn.Conv2d(1, 2, 5), nn.AdaptiveMaxPool2d(1)],
+            "takes pictures of 1 channel, and predict gives it 3: red, green",
+        ),
+        ([nn.Linear(11, 2)], "takes no picture of 224 pixels"),
+    ],
+)
+def test_what_takes_no_coloured_picture(
+    layers: list[nn.Module], message: str, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said at once, and not after a search for mean and deviation."""
+    lua_compat.save(tmp_path / "m.t7", from_torch(nn.Sequential(*layers)))
+    assert main(["predict", str(tmp_path / "m.t7"), pictures[0]]) == 1
+    assert message in (error := capsys.readouterr().err)
+    assert error.count("\n") == 1
 
 
 def test_the_sheet(golden: Path, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,10 +11,13 @@ from rich.console import Console
 from safetensors import safe_open
 from torch import nn
 
+import lua_compat
 from cache_tools import summary
 from cache_tools.__main__ import main
 from cache_tools.network_profile import LayerProfile, profile_network, theoretical_speedup, torch7_path
 from cache_tools.speed_measurement import Measurement, measure
+from lua_compat.nn import from_torch
+from lua_compat.nn.simple_shape import View
 from xnornet_port.kernels import pack_weights
 from xnornet_port.layers import BinActiveZ
 from xnornet_port.model import load_model
@@ -153,8 +156,8 @@ def test_a_layer_used_twice_counts_its_parameters_once() -> None:
         (["overfat"], "no such file, and no -netType (these are alexnet, "),
         (["AlexNetXnorr"], "resnetxnor); did you mean alexnetxnor?\n"),
         (["absent.t7"], "absent.t7: no such file\n"),
-        (["tests"], "tests: no file but a folder\n"),
-        (["{tiny}", "--size", "20"], "takes no picture of 20 pixels"),
+        (["tests"], "tests: no file but a folder, and no model_N.t7 in it\n"),
+        (["{tiny}", "--size", "20"], "takes no picture of 3x20x20 ("),
         (["{tiny}", "--batch", "0"], "numbers from 1 on"),
     ],
 )
@@ -216,7 +219,7 @@ def test_a_packed_network_is_measured_and_takes_no_weight_options(
     assert main(["summary", str(packed), "--latent-weights"]) == 1
     assert "packed, its weights are bits" in capsys.readouterr().err
     assert main(["summary", str(packed), "--size", "20"]) == 1
-    assert "takes no picture of 20 pixels" in (error := capsys.readouterr().err)
+    assert "takes no picture of 3x20x20 (" in (error := capsys.readouterr().err)
     assert error.count("\n") == 1
 
 
@@ -235,3 +238,60 @@ def test_a_filter_as_large_as_its_input_is_measured(monkeypatch: pytest.MonkeyPa
     assert layer.weight_shape[1:] == layer.input_shape == (4, 6, 6)
     assert measure(layer, 2, backend="reference").float_seconds > 0
     assert set(products) == {((2, 144), (2, 144))}
+
+
+def one_channel_network(path: Path) -> Path:
+    """Filters of 5 x 5 on one channel, pooled to 7 x 7 for pictures of 32, and two scores."""
+    layers = [nn.Conv2d(1, 8, 5), nn.MaxPool2d(4), View((8 * 7 * 7,)), nn.Linear(8 * 7 * 7, 2)]
+    lua_compat.save(path, from_torch(nn.Sequential(*layers)))
+    return path
+
+
+def test_a_network_of_one_channel_is_given_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without an option, and as --size names it: 8 filters of 25 at 28 x 28 places, 392 x 2 products."""
+    path = str(one_channel_network(tmp_path / "gray.t7"))
+    for words in ([], ["--size", "32"], ["--size", "1,32,32"], ["--size", "1x32x32"]):
+        assert main(["summary", path, "--json", *words]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["layers"][0]["input_shape"] == [1, 32, 32]
+        assert report["totals"]["multiply_adds"]["float"] == 8 * 25 * 28 * 28 + 392 * 2
+    assert main(["summary", path, "--size", "3,32,32"]) == 1
+    error = capsys.readouterr().err
+    assert "the network takes no picture of 3x32x32 (" in error
+    assert "give another --size, N or C,H,W" in error
+    assert error.count("\n") == 1
+    with pytest.raises(SystemExit, match="2"):
+        main(["summary", path, "--size", "0"])
+
+
+def test_a_picture_need_not_be_square(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = [nn.Conv2d(2, 3, (2, 5)), View((3,)), nn.Linear(3, 2)]
+    lua_compat.save(tmp_path / "flat.t7", from_torch(nn.Sequential(*layers)))
+    assert main(["summary", str(tmp_path / "flat.t7"), "--size", "2,2,5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["totals"]["multiply_adds"]["float"] == 3 * 2 * 10 + 3 * 2
+    assert main(["summary", str(tmp_path / "flat.t7")]) == 1
+    assert "if it takes one picture at all, name its size with --size C,H,W" in capsys.readouterr().err
+
+
+def test_a_network_of_vectors_is_given_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lua_compat.save(tmp_path / "vector.t7", from_torch(nn.Sequential(nn.Linear(11, 7), nn.Linear(7, 2))))
+    assert main(["summary", str(tmp_path / "vector.t7"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["totals"]["multiply_adds"]["float"] == 11 * 7 + 7 * 2
+
+
+def test_other_peoples_networks(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A face detector of one channel; and one that takes a table of eleven tensors, which no size can mend."""
+    samples = shared / "t7_samples"
+    assert main(["summary", str(samples / "torch+demos" / "face-detector" / "model.net"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["layers"][0]["input_shape"] == [1, 32, 32]
+    assert main(["summary", str(samples / "Cadene+AS_Exam" / "model.t7")]) == 1
+    error = capsys.readouterr().err
+    assert "if it takes one picture at all" in error
+    assert error.count("\n") == 1
+
+
+def test_a_runs_folder_is_its_newest_model(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (9, 10):  # of which 9 is last by name
+        (tmp_path / f"model_{number}.t7").symlink_to(golden / "models" / "tiny_xnor.t7")
+    assert main(["summary", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == str(tmp_path / "model_10.t7")
