@@ -99,13 +99,13 @@ def run_label(folder: Path) -> str:
 
 
 def draw_line(axes: Any, folder: Path, values: list[float], style: str, label: str, is_rate: bool = False) -> None:
-    """Training's squares are hollow and around test's dots where the two coincide; one rate is a dot: it has no step."""
+    """Of one epoch training's square is around test's dot where the two coincide, and the rate is a dot: no step."""
     start = first_epoch(folder)
     shape: dict[str, Any] = {"markersize": 4}
     if is_rate:
         shape |= {"drawstyle": "steps-post", "marker": "o" if len(values) == 1 else ""}
     elif style.endswith("--"):
-        shape |= {"markersize": 7, "markerfacecolor": "none"}
+        shape |= {"markersize": 7 if len(values) == 1 else 4, "markerfacecolor": "none"}
     axes.plot(range(start, start + len(values)), values, style, label=label, **shape)
 
 
