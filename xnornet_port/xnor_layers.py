@@ -7,8 +7,9 @@ names of their own, which is what packed files are made of.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ class XnorConvolution(nn.Module):
     x is real (N, I, H, W) or a `PackedInput`. Without thresholds the result is real (N, O, H', W'); with them the
     pooled, normalised and signed result as a `PackedInput` for the next XnorConvolution. `place` is the name of the
     convolution in the network it was made of. `input_scaled`: the result is times K before the bias is added
-    (`input_scale`), which takes a real x.
+    (`input_scale`), which takes a real x. It passes no gradient on. `.to(device)` changes the backend with the device.
     """
 
     signs: torch.Tensor  # int64 (O, kH, kW, words)
@@ -125,6 +126,13 @@ class XnorConvolution(nn.Module):
             factor = self._input_scale(x) if self.input_scaled else None
             return convolve(x, packed, self.geometry, self.backend, factor)
         return convolve_to_signs(x, packed, thresholds, self.geometry, self.pooling, self.backend)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        """.to(device) and the like: on a GPU with the kernels for it, and back."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.signs.is_cuda != (self.backend == "cuda"):
+            self.backend = "cuda" if self.signs.is_cuda else "cpu"
+        return self
 
     def _input_scale(self, x: torch.Tensor | PackedInput) -> torch.Tensor:
         if isinstance(x, PackedInput):

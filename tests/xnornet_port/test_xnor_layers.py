@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from xnornet_port import xnor_layers
@@ -51,6 +53,79 @@ def test_binary_inputs(zeros: bool) -> None:
     assert torch.equal(layer(x), expected)
     assert torch.equal(copy.deepcopy(layer)(x), expected)
     assert "70, 5, kernel_size=(3, 3)" in repr(layer)
+
+
+def snippet(weight: torch.Tensor, bias: torch.Tensor | None) -> XnorConvolution:
+    """The layer of docs/packed.md, made as the page says."""
+    page = (Path(__file__).parents[2] / "docs" / "packed.md").read_text(encoding="utf-8")
+    code = page.split("\n## One layer in a network of one's own\n")[1].split("```")[1].removeprefix("python\n")
+    names = {"weight": weight, "bias": bias}
+    exec(code, names)  # noqa: S102
+    layer = names["layer"]
+    assert isinstance(layer, XnorConvolution)
+    return layer
+
+
+class Own(nn.Module):
+    """A network of one's own."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor):
+        super().__init__()
+        self.first = nn.Conv2d(3, 70, 1)
+        self.binary = snippet(weight, bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.binary(self.first(x))
+        return result
+
+
+def test_a_layer_in_a_network_of_ones_own(tmp_path: Path) -> None:
+    """Float in, float32 out, and what the page says of its state, of other precisions and of gradients."""
+    weight, bias = binary_weights(5, 70, 3, 3, zeros=False), torch.arange(5.0)  # magnitude 1/4: alpha times the sign
+    torch.manual_seed(1)  # no value so small that it is 0 in half precision
+    network = Own(weight, bias)
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    hidden = network.first(x).detach()
+    expected = functional.conv2d(hidden.sign(), weight, bias, padding=1)  # sums of quarters are exact
+    assert torch.equal(network(x), expected)
+    assert not network(x).requires_grad
+    for dtype in (torch.float64, torch.float16):
+        assert torch.equal(network.binary(hidden.to(dtype)), expected)
+    assert network.binary(hidden.half()).dtype == torch.float32
+
+    torch.save(network.state_dict(), tmp_path / "own.pt")
+    other = Own(-weight, bias + 1)
+    assert not torch.equal(other(x), expected)
+    state = torch.load(tmp_path / "own.pt", weights_only=True)
+    assert sorted(name for name in state if "binary" in name) == ["binary.alpha", "binary.bias", "binary.signs"]
+    other.load_state_dict(state)
+    assert torch.equal(other(x), expected)
+    assert torch.equal(copy.deepcopy(other).to("cpu")(x), expected)
+
+    zeros = Own(binary_weights(5, 70, 3, 3, zeros=True), bias)
+    assert "binary.nonzero" in zeros.state_dict()
+    with pytest.raises(RuntimeError, match=r"Unexpected key\(s\) in state_dict: \"binary\.nonzero\""):
+        other.load_state_dict(zeros.state_dict())
+    with pytest.raises(XnorNetError, match=r"^conv2: packed layers compute in float32"):
+        other.half().binary(hidden)
+
+
+class OnGpu(torch.Tensor):
+    """Says that it is on a GPU."""
+
+    is_cuda = True  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_the_backend_goes_with_the_device(backend: str) -> None:
+    layer = XnorConvolution(pack_weights(torch.randn(2, 3, 1, 1)), Geometry(), "5.2", backend=backend)
+    network = nn.Sequential(layer)
+    network.to("cpu")
+    assert layer.backend == backend
+    network._apply(lambda tensor: tensor.as_subclass(OnGpu))  # as .to("cuda") does
+    assert layer.backend == "cuda"
+    network._apply(lambda tensor: tensor.as_subclass(torch.Tensor))
+    assert layer.backend == "cpu"
 
 
 def test_prepared_once_until_a_buffer_changes() -> None:
