@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,9 +18,11 @@ def as_pair(value: int | Pair, name: str, at_least: int) -> Pair:
     """`value` twice, or the two of it; XnorNetError where one is not a whole number of at least `at_least`."""
     if type(value) is int and value >= at_least:  # the rule, and quick: it is part of many calls
         return value, value
-    pair = tuple(value) if isinstance(value, Iterable) else (value, value)
+    pair = tuple(value) if isinstance(value, Sequence) else (value, value)  # a tensor is none
     if len(pair) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < at_least for n in pair):
-        raise XnorNetError(f"{name} must be one or two whole numbers of at least {at_least}, not {value!r}")
+        raise XnorNetError(
+            f"{name} must be one or two whole numbers of at least {at_least}, not {' '.join(repr(value).split())}"
+        )
     return pair
 
 

@@ -123,9 +123,10 @@ def pack_weights(weight: Tensor, bias: Tensor | None = None, alpha: Tensor | Non
     if weight[0].numel() > _LARGEST_FILTER:
         raise XnorNetError(f"a filter of {weight[0].numel()} weights is too large for exact sums, at most 2^24")
     for name, given in (("a bias", bias), ("an alpha", alpha)):
-        if given is not None and (not isinstance(given, Tensor) or given.shape != weight.shape[:1]):
-            found = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
-            raise XnorNetError(f"{weight.shape[0]} filters need {name} each, a torch.Tensor, not {found}")
+        if given is None or (isinstance(given, Tensor) and given.shape == weight.shape[:1] and not given.is_complex()):
+            continue
+        found = f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise XnorNetError(f"{weight.shape[0]} filters need {name} each, a real torch.Tensor, not {found}")
     values = weight.detach().cpu().to(torch.float32)
     if not bool(torch.isfinite(values).all()):
         raise XnorNetError("weights contain NaN or infinity; has training diverged?")

@@ -265,6 +265,8 @@ def test_mistakes_are_said(backend: Backend) -> None:
         ((x, packed, True), "stride must be"),  # 1 has been seen before, and is equal
         ((x, packed, (1.0, 1)), "stride must be"),
         ((x, packed, 1.5), "stride must be one or two whole numbers of at least 1, not 1.5"),
+        ((x, packed, torch.tensor(2)), r"stride must be one or two whole numbers of at least 1, not tensor\(2\)$"),
+        ((x, packed, torch.ones(2, 2)), r"not tensor\(\[\[1\., 1\.\], \[1\., 1\.\]\]\)$"),
         ((x, packed, None), "stride must be one or two whole numbers of at least 1, not None"),
         ((x, torch.ones(2, 3, 3, 3)), r"the weights must be PackedWeights, not Tensor: pack_weights\(weight\)"),
         ((x, None), "the weights must be PackedWeights, not NoneType$"),

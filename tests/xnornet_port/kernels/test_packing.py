@@ -62,13 +62,14 @@ def test_refuses() -> None:
         (torch.ones(0, 3, 3, 3), None, "must be real"),
         (torch.full((1, 1, 1, 1), float("nan")), None, "NaN or infinity"),
         (torch.ones(2, 3, 3, 3), torch.ones(3), "need a bias each"),
-        (torch.ones(2, 3, 3, 3), 1.0, r"^2 filters need a bias each, a torch\.Tensor, not float$"),
+        (torch.ones(2, 3, 3, 3), 1.0, r"^2 filters need a bias each, a real torch\.Tensor, not float$"),
         (np.ones((2, 3, 3, 3)), None, r"\(O, I, kH, kW\), not ndarray: torch\.from_numpy\(weight\)$"),
         (None, None, "not NoneType$"),
+        (torch.ones(2, 3, 3, 3), torch.ones(2).to(torch.complex64), r"not torch\.complex64 \(2,\)$"),
     ]:
         with pytest.raises(XnorNetError, match=message):
             pack_weights(weight, bias)  # type: ignore[arg-type]
-    with pytest.raises(XnorNetError, match=r"2 filters need an alpha each, a torch.Tensor, not float"):
+    with pytest.raises(XnorNetError, match=r"2 filters need an alpha each, a real torch.Tensor, not float"):
         pack_weights(torch.ones(2, 3, 3, 3), alpha=1.0)  # type: ignore[arg-type]
     for no_backend in (None, 5, torch.device("cpu")):
         with pytest.raises(XnorNetError, match=r"^a backend is a name \(cpu, cuda, reference\) or has its four"):
