@@ -15,7 +15,7 @@ import numpy.typing as npt
 from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.progress import Progress, no_progress
 
-__all__ = ["PICTURE_EXTENSIONS", "Dataset", "scan_folder"]
+__all__ = ["PICTURE_EXTENSIONS", "Dataset", "count_class_folders", "scan_folder"]
 
 PICTURE_EXTENSIONS = (b".jpg", b".jpeg", b".png", b".ppm", b".bmp")
 """What the original's `find -iname` looks for, in upper or lower case."""
@@ -120,6 +120,11 @@ def scan_folder(folder: str, force_classes: Sequence[str] = (), progress: Progre
         class_list=class_list,
         sample_list=class_list,
     )
+
+
+def count_class_folders(folder: str) -> int:
+    """How many classes `scan_folder` would find. Raises XnorNetError for a folder that is not there or has none."""
+    return len(_class_names(folder, ()))
 
 
 def _class_names(folder: str, force_classes: Sequence[str]) -> list[bytes]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lua_compat import Generator
 from xnornet_port.channel_statistics import estimate_mean, estimate_std
-from xnornet_port.dataset import Dataset, scan_folder
+from xnornet_port.dataset import Dataset, count_class_folders, scan_folder
 from xnornet_port.dataset_cache import (
     read_dataset,
     read_statistics,
@@ -24,7 +24,7 @@ from xnornet_port.picture_paths import rebase
 from xnornet_port.preprocessing import ChannelStatistics, Preprocessing
 from xnornet_port.progress import Progress, no_progress
 
-__all__ = ["MEAN_STD_SAMPLES", "Metadata", "check_data_folder", "open_metadata"]
+__all__ = ["MEAN_STD_SAMPLES", "Metadata", "check_class_count", "check_data_folder", "open_metadata"]
 
 MEAN_STD_SAMPLES = 10000
 """Training pictures the original draws for the mean, and again for the deviation."""
@@ -62,15 +62,13 @@ def open_metadata(
     check_data_folder(data)
     data = data.rstrip("/") or data
     stream = Generator(manual_seed)
-    was_cached = os.path.isfile(os.path.join(cache, "trainCache.t7"))
+    cache_file = os.path.join(cache, "trainCache.t7")
+    counted_in = cache_file if os.path.isfile(cache_file) else None
     train = _open_train(data, cache, settings, say, progress, allow_outside)
-    if n_classes not in (None, len(train.classes)):
-        found = len(train.classes)
-        counted = f"{os.path.join(cache, 'trainCache.t7')} lists" if was_cached else f"{train.folder} has"
-        way_out = ", or delete the cache if it is of other pictures" if was_cached else ""
-        raise XnorNetError(f"-nClasses is {n_classes}, but {counted} {found} classes; use -nClasses {found}{way_out}")
+    if n_classes is not None:
+        _check_count(len(train.classes), n_classes, train.folder, counted_in)
     if training:
-        _check_pictures(train, os.path.join(cache, "trainCache.t7"))
+        _check_pictures(train, cache_file)
     test = _open_test(data, cache, settings, train, stream, say, progress, allow_outside)
     _check_pictures(test, os.path.join(cache, "testCache.t7"))
     statistics = _open_statistics(cache, train, settings, stream, n_samples, say, progress)
@@ -183,6 +181,29 @@ def check_data_folder(data: str, parts: Sequence[str] = (), expected: str = "the
     for part in parts:
         if not os.path.isdir(os.path.join(data, part)):
             raise XnorNetError(f"{data}: there is no folder {part} in it (-data; expected one with train and val)")
+
+
+def check_class_count(data: str, cache: str, n_classes: int) -> None:
+    """Refuse at once what `open_metadata` would: no class folders, another number of classes than -nClasses.
+
+    Counts in the cache where there is one, else folders. Raises XnorNetError.
+    """
+    cache_file = os.path.join(cache, "trainCache.t7")
+    folder = os.path.join(data.rstrip("/") or data, "train")
+    if os.path.isfile(cache_file):
+        _check_count(len(read_dataset(cache_file).classes), n_classes, folder, cache_file)
+    else:
+        _check_count(count_class_folders(folder), n_classes, folder, None)
+
+
+def _check_count(found: int, n_classes: int, folder: str, cache_file: str | None) -> None:
+    """`cache_file`: where the classes were counted, if not in the folder."""
+    if found == n_classes:
+        return
+    counted, way_out = f"{folder} has", ""
+    if cache_file is not None:
+        counted, way_out = f"{cache_file} lists", ", or delete the cache if it is of other pictures"
+    raise XnorNetError(f"-nClasses is {n_classes}, but {counted} {found} classes; use -nClasses {found}{way_out}")
 
 
 def _check_pictures(dataset: Dataset, source: str) -> None:

@@ -31,6 +31,9 @@ __all__ = [
     "uses_binary_inputs",
 ]
 
+USUAL_CROP_SIZES = (224, 32)
+"""ImageNet's and CIFAR's: docs/networks.md."""
+
 
 def build_model(
     net_type: str,
@@ -117,24 +120,29 @@ def check_classes(network: nn.Module, n_classes: int, path: str) -> None:
 def check_input(network: nn.Module, crop_size: int, n_classes: int) -> None:
     """Raise XnorNetError where the network does not turn one picture of -cropSize into as many numbers as classes.
 
-    Runs it once, in evaluation mode; nothing of it changes.
+    Runs it once, in evaluation mode, and to name a size that it takes once or twice more; nothing of it changes.
     """
-    parameter = next(network.parameters())
     was_training = network.training
     network.eval()
+    try:
+        problem = _input_problem(network, crop_size, n_classes)
+        if problem is not None:
+            sizes = [size for size in USUAL_CROP_SIZES if _input_problem(network, size, n_classes) is None]
+            way_out = f"; it takes -cropSize {sizes[0]}" if sizes else ""
+            raise XnorNetError(f"-cropSize {crop_size}: the network {problem}{way_out}")
+    finally:
+        network.train(was_training)
+
+
+def _input_problem(network: nn.Module, crop_size: int, n_classes: int) -> str | None:
+    """What is wrong with pictures of that size, None where nothing is."""
+    parameter = next(network.parameters())
     try:
         with torch.no_grad():
             n_numbers = class_scores(network, parameter.new_zeros(1, 3, crop_size, crop_size)).numel()
     except (RuntimeError, ValueError) as error:
-        raise XnorNetError(
-            f"-cropSize {crop_size}: the network cannot take such a picture ({reason_of(error)})"
-        ) from error
-    finally:
-        network.train(was_training)
-    if n_numbers != n_classes:
-        raise XnorNetError(
-            f"-cropSize {crop_size}: the network gives {n_numbers} numbers for such a picture in place of {n_classes}"
-        )
+        return f"cannot take such a picture ({reason_of(error)})"
+    return None if n_numbers == n_classes else f"gives {n_numbers} numbers for such a picture in place of {n_classes}"
 
 
 def uses_binary_inputs(network: nn.Module) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -77,6 +77,12 @@ class Report:
     def warn(self, text: str) -> None:
         """A line that this port adds and that is shown even when quiet."""
         self._write(text)
+
+    def remark(self, text: str) -> None:
+        """A line for whoever ran this, not for readers of the output: on standard error, unless quiet."""
+        if not self._quiet and sys.stderr is not None:
+            with suppress(OSError):  # nobody reads it any more, and nothing hangs on it
+                print(text, file=sys.stderr, flush=True)
 
     def epoch_start(self, purpose: str, epoch: int) -> None:
         """`purpose` is "training" or "validation"."""

@@ -28,7 +28,7 @@ from xnornet_port.evaluate import Tester, binarizes_for_test
 from xnornet_port.folder_lock import folder_lock
 from xnornet_port.interrupt import StopRequest, stop_on_signals
 from xnornet_port.memory import memory_errors
-from xnornet_port.metadata import check_data_folder
+from xnornet_port.metadata import check_class_count, check_data_folder
 from xnornet_port.model import build_model, check_classes, check_input, load_model, load_parameters
 from xnornet_port.options import Options
 from xnornet_port.packed_testing import packed_for_test
@@ -58,6 +58,8 @@ def run(options: Options, report: Report, place: Place | None = None) -> int:
         check_data_folder(options.data, expected=f"the files of {options.dataset}")
     else:
         check_data_folder(options.data, ["val"] if options.test_only else ["train", "val"])
+        if options.retrain == "none":
+            check_class_count(options.data, options.cache, options.n_classes)
     device = choose_device(options.device, options.gpu, place)
     use_full_precision()
     with join(place, device) as replicas:

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from lua_compat.atomic_file import replace_file
 from xnornet_port.errors import XnorNetError, reason_of
 
-__all__ = ["StoredState", "drop_unfinished_files", "read_newest_state", "write_state"]
+__all__ = ["StoredState", "drop_unfinished_files", "read_newest_state", "size_of_states", "write_state"]
 
 FORMAT = 1
 KEPT = 2
@@ -97,6 +97,11 @@ def drop_unfinished_files(folder: Path) -> None:
     for path in list(folder.iterdir()):
         if UNFINISHED.fullmatch(path.name):
             path.unlink(missing_ok=True)
+
+
+def size_of_states(folder: Path) -> int:
+    """Bytes of the states in a run's folder."""
+    return sum(path.stat().st_size for suffix in (".json", ".safetensors") for path in _paths(folder, suffix))
 
 
 def _paths(folder: Path, suffix: str = ".json") -> list[Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -23,9 +25,13 @@ from xnornet_port.plan import TrainingPlan, UpdateSettings
 from xnornet_port.report import Report
 from xnornet_port.run_state import Moment, StateKeeper, Training
 from xnornet_port.schedule import regime_of
+from xnornet_port.state_files import size_of_states
 from xnornet_port.train import GradientRule, Learner
 
 __all__ = ["OPTIMIZERS", "prepare_training", "train"]
+
+WORTH_SAYING = 10**8
+"""Bytes of states that are worth a line at the end of a run."""
 
 # What each -optimType does: the optimiser, and the treatment of gradients with -binaryWeight.
 OPTIMIZERS: dict[str, tuple[type[SGD] | type[Adam], GradientRule]] = {
@@ -108,6 +114,8 @@ def _epochs(
         keeper.keep(moment)
         if learner.replicas.any(should_stop()):
             return _stopped(plan, None, moment, report, should_stop)
+    if learner.replicas.is_first:
+        _say_what_may_go(plan.folder, report)
     return 0
 
 
@@ -168,6 +176,19 @@ def _put_back(network: nn.Module, parameters: list[torch.Tensor]) -> None:
     with torch.no_grad():
         for parameter, before in zip(network.parameters(), parameters, strict=True):
             parameter.copy_(before)
+
+
+def _say_what_may_go(folder: Path, report: Report) -> None:
+    """The states of a run that is done serve only to add epochs, and take 1.7 GB of AlexNet; of few bytes no word."""
+    try:
+        size = size_of_states(folder)
+    except OSError:  # someone deletes them already
+        return
+    if size >= WORTH_SAYING:
+        report.remark(
+            f"Done. The files state_* ({size / 1e9:.1f} GB) serve only to add epochs with {resumption(folder)} "
+            "-nEpochs N; delete them when no more are wanted"
+        )
 
 
 def _stopped(

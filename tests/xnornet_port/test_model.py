@@ -91,14 +91,25 @@ def test_the_size_of_the_input_is_checked_and_nothing_changes(golden: Path) -> N
     network = load_model(golden / "models" / "tiny_bwn.t7").train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     check_input(network, 224, 5)
-    with pytest.raises(XnorNetError, match="-cropSize 32: the network cannot take such a picture"):
+    with pytest.raises(
+        XnorNetError, match=r"-cropSize 32: the network cannot take such a picture \(.*\); it takes -cropSize 224$"
+    ):
         check_input(network, 32, 5)
     with pytest.raises(
-        XnorNetError, match="-cropSize 256: the network gives 20 numbers for such a picture in place of 5"
+        XnorNetError, match="-cropSize 256: the network gives 20 numbers for such a picture in place of 5; it takes"
     ):
         check_input(network, 256, 5)  # 7x7 in front of the 6x6 layer: 2x2 places with 5 numbers each
     assert network.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_crop_size_that_a_network_takes_is_named() -> None:
+    """vggsmall ends in planes of 1x1 from 32x32; three poolings make 28x28 of 224x224, the 4x4 layer 25 x 25 of it."""
+    network = build_model("vggsmall", 10)
+    with pytest.raises(XnorNetError, match=r"gives 6250 numbers .* in place of 10; it takes -cropSize 32$"):
+        check_input(network, 224, 10)
+    with pytest.raises(XnorNetError, match=r"numbers for such a picture in place of 11$"):  # no size mends that
+        check_input(network, 32, 11)
 
 
 def test_parameters_and_statistics_are_copied_in_order(golden: Path, tmp_path: Path) -> None:

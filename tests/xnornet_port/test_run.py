@@ -18,6 +18,7 @@ import lua_compat
 import lua_compat.nn
 import xnornet_port.passes
 import xnornet_port.run
+import xnornet_port.training
 from xnornet_port import cli
 from xnornet_port.binarization import Binarizer, binary_convolutions
 from xnornet_port.errors import XnorNetError
@@ -52,12 +53,13 @@ def saved(tmp_path: Path) -> Callable[[], Path]:
 
 
 def test_files_and_lines_of_a_run(main: MainRun, saved: Callable[[], Path]) -> None:
-    code, out, _ = main("-binaryWeight")
+    code, out, error = main("-binaryWeight")
     assert code == 0
     names = {path.name for path in saved().iterdir()}
     states = {f"state_{place}.{kind}" for place in ("1_2", "2_0") for kind in ("json", "safetensors")}
     files = {"classes.t7", "model_1.t7", "optimState_1.t7", "options.json", "test.log", "train.log"}
     assert names == files | states
+    assert not error
     record = json.loads((saved() / "options.json").read_text())
     assert {"options", "command", "started", "device", "machine", "versions"} <= set(record)
     lines = out.splitlines()
@@ -68,6 +70,17 @@ def test_files_and_lines_of_a_run(main: MainRun, saved: Callable[[], Path]) -> N
     assert words[0] == "Epoch: [1][1/2]"
     assert words[1].startswith("Time ")
     assert words[-2].split(" LR ")[0].endswith(")")
+
+
+def test_a_run_that_leaves_large_states_says_what_may_go(main: MainRun, saved: Callable[[], Path],
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr(xnornet_port.training, "size_of_states", lambda folder: 1_634_000_000)
+    for quiet in ((), ("-quiet",)):
+        code, out, error = main("-epochSize", 1, *quiet)
+        assert code == 0
+        assert "state_*" not in out
+        expected = f"Done. The files state_* (1.6 GB) serve only to add epochs with -resume {saved()} -nEpochs N; "
+        assert error == ("" if quiet else f"{expected}delete them when no more are wanted\n")
 
 
 def test_the_console_is_the_originals_but_for_numbers(main: MainRun, golden: Path) -> None:
@@ -202,8 +215,9 @@ def test_a_run_goes_on_from_its_files(main: MainRun, saved: Callable[[], Path]) 
 
 
 def test_the_last_incomplete_batch_is_left_out_unless_asked_for(main: MainRun) -> None:
-    _, out, _ = main("-testOnly")
+    _, out, error = main("-testOnly")
     assert "Tested 24 of 30 pictures" in out
+    assert not error
     _, out, _ = main("-testOnly", "-testAll")
     assert "Tested" not in out
 
@@ -230,7 +244,6 @@ def test_errors_are_one_line(main: MainRun, tmp_path: Path, golden: Path) -> Non
         ("-loadParams", text, "-retrain", "none"): "model.t7",
         ("-imageSize", 224): "training needs -imageSize above -cropSize",
         ("-scalingFactor", 1e9): "-imageSize 256 with -scalingFactor 1e+09 gives pictures of",
-        ("-retrain", "none", "-nClasses", 10**12): "no memory for the network (the last piece wanted: 16384",
     }
     for options, expected in cases.items():
         code, _, error = main(*options)
@@ -243,10 +256,41 @@ def test_errors_are_one_line(main: MainRun, tmp_path: Path, golden: Path) -> Non
         assert not left, f"{options}: an empty folder is left"
 
 
-def test_a_failed_start_takes_no_folder_that_was_there(main: MainRun, tmp_path: Path) -> None:
+def test_classes_are_counted_before_a_network_is_drawn(main: MainRun, tmp_path: Path, golden: Path) -> None:
+    """In the cache or, where there is none, the folders; a network of 1000 classes takes seconds to draw and print."""
+    (tmp_path / "empty" / "train").mkdir(parents=True)
+    (tmp_path / "empty" / "val").mkdir()
+    new = ("-cache", tmp_path / "new")
+    cases: dict[tuple[object, ...], str] = {
+        ("-nClasses", 7): "-nClasses is 7, but CACHE/trainCache.t7 lists 5 classes; use -nClasses 5, or delete",
+        ("-nClasses", 10**12, *new): f"-nClasses is {10**12}, but {golden}/imagenet/train has 5 classes; use",
+        ("-data", tmp_path / "empty", *new): "empty/train: no class folders in it",
+    }
+    for options, expected in cases.items():
+        code, out, error = main(*options, network="")
+        assert code == 1
+        assert expected.replace("CACHE", str(tmp_path / "cache")) in error
+        assert "=> Creating model" not in out, options
+        assert not (tmp_path / "new").exists()
+
+
+def test_no_memory_for_a_network_is_one_line(main: MainRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xnornet_port.run, "check_class_count", lambda *_: None)  # as if the data had so many
+    code, _, error = main("-nClasses", 10**12, network="")
+    assert code == 1
+    assert error.startswith("error: no memory for the network (the last piece wanted: 16384")
+    assert error.count("\n") == 1
+
+
+def test_a_failed_start_takes_no_folder_that_was_there(main: MainRun, tmp_path: Path, golden: Path) -> None:
     cache = tmp_path / "new" / "cache"
     cache.parent.mkdir()
-    assert main("-cache", cache, "-nClasses", 7, "-retrain", "none", network="")[0] == 1  # makes the caches first
+    data = tmp_path / "data"
+    (data / "val").mkdir(parents=True)
+    (data / "train").symlink_to(golden / "imagenet" / "train")
+    code, _, error = main("-cache", cache, "-data", data)  # makes a cache first
+    assert code == 1
+    assert "data/val: no class folders in it" in error
     assert {path.name for path in cache.iterdir()} == {"trainCache.t7"}
     assert main("-cache", tmp_path / "new" / "other", "-optimState", tmp_path, network="")[0] == 1
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["cache"]
@@ -349,7 +393,8 @@ def test_testing_leaves_the_weights_as_they_were(golden: Path, main: MainRun, mo
 
 
 def test_quiet_prints_summaries_only(main: MainRun) -> None:
-    _, out, _ = main("-quiet")
+    _, out, error = main("-quiet")
+    assert not error
     assert [line.split("]")[1] for line in out.splitlines() if "SUMMARY" in line] == [
         "[TRAINING SUMMARY", "[TESTING SUMMARY"]  # fmt: skip
     assert "=> Model" not in out

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from xnornet_port.errors import XnorNetError
-from xnornet_port.state_files import drop_unfinished_files, read_newest_state, write_state
+from xnornet_port.state_files import drop_unfinished_files, read_newest_state, size_of_states, write_state
 
 TENSORS = {
     "a": torch.tensor([[1.5, -math.pi], [0.0, float("nan")]]),
@@ -55,6 +55,9 @@ def test_a_users_file_with_a_like_name_stays(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"mine")
     for batch in (1, 2, 3):
         write_state(tmp_path, 1, batch, TENSORS, FACTS)
+    states = [path for path in tmp_path.iterdir() if path.stem in ("state_1_2", "state_1_3")]
+    assert len(states) == 4
+    assert size_of_states(tmp_path) == sum(path.stat().st_size for path in states)
     names = {path.name for path in tmp_path.iterdir()}
     assert {"state_dict.safetensors", "state_1_2_mine.safetensors", "state_1_3.safetensors"} <= names
     assert "state_1_1.safetensors" not in names
