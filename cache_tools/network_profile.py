@@ -21,7 +21,7 @@ from lua_compat.nn import origin_of
 from lua_compat.nn.registry import registered_writer
 from xnornet_port.binarization import binary_convolutions
 from xnornet_port.errors import XnorNetError, reason_of
-from xnornet_port.kernels import Geometry, PackedInput
+from xnornet_port.kernels import PackedInput
 from xnornet_port.kernels.packing import n_words
 from xnornet_port.layers import BinActiveZ
 from xnornet_port.xnor_inference import XnorModel
@@ -199,6 +199,7 @@ def _profile_packed(
     groups = layer.groups if isinstance(layer, BinaryWeightConvolution) else 1
     n_float = 0 if layer.bias is None or is_again else layer.out_channels
     n_binary = 0 if is_again else layer.n_weights
+    _, height, width = _shape(given)
     return LayerProfile(
         name=name,
         kind=type(layer).__name__,
@@ -210,18 +211,12 @@ def _profile_packed(
         statistics=0,
         float_bytes=FLOAT_BYTES * (n_binary + n_float),
         packed_bytes=0 if is_again else sum(buffer.nbytes for buffer in layer.buffers()),
-        multiply_adds=layer.n_weights * math.prod(_convolved(_shape(given)[1:], kernel, geometry)),
+        multiply_adds=layer.n_weights * math.prod(geometry.output_size((height, width), kernel)),  # before pooling
         weight_shape=(layer.out_channels, layer.in_channels // groups, *kernel),
         stride=geometry.stride,
         padding=geometry.padding,
         dilation=geometry.dilation,
     )
-
-
-def _convolved(sizes: Shape, kernel: tuple[int, int], geometry: Geometry) -> Shape:
-    """Height and width of a convolution's result, which a packed layer may hand on pooled."""
-    steps = zip(sizes, kernel, geometry.stride, geometry.padding, geometry.dilation, strict=True)
-    return tuple((size + 2 * pad - dilation * (k - 1) - 1) // stride + 1 for size, k, stride, pad, dilation in steps)
 
 
 def _packed_bytes(weight: torch.Tensor) -> int:
