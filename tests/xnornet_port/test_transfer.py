@@ -1,5 +1,6 @@
 """Batches on their way to a GPU, with a stand-in for the GPU: no such machine was at hand."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ class LateCopies:
     def __init__(self) -> None:
         self.n_pinned = 0
         self.log: list[str] = []
+        self._copying = threading.Lock()  # a copy is begun once, whichever thread asks for it, and is over when asked
 
     def pinned(self, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
         self.n_pinned += 1
@@ -29,9 +31,10 @@ class LateCopies:
         return tensor, {"from": pinned, "to": tensor, "done": False}
 
     def _copy(self, event: Any) -> None:
-        if not event["done"]:
-            event["to"].copy_(event["from"])
-            event["done"] = True
+        with self._copying:
+            if not event["done"]:
+                event["to"].copy_(event["from"])
+                event["done"] = True
 
     def finish(self, event: Any) -> None:
         self.log.append("finish")
