@@ -1,8 +1,7 @@
-"""The C source by itself: strict C without a warning, and exact under the sanitizers.
+"""The C source by itself: strict C without a warning, and exact, by every compiler and for every processor at hand.
 
-For another processor, by hand (NEON under qemu: benchmarks/results/xnor_exact.md):
-
-    aarch64-linux-gnu-gcc -std=c11 -O3 -static native_check.c -o check -pthread -lm && qemu-aarch64-static check 1000 1
+GCC and clang with their sanitizers; GCC for 64-bit ARM (NEON) under qemu, where both are installed (Debian's packages
+gcc-aarch64-linux-gnu and qemu-user-static).
 """
 
 import shutil
@@ -12,17 +11,44 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent / "native_check.c"
+STRICT = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-pthread")
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
-def test_exact_under_sanitizers_and_without_a_warning(tmp_path: Path) -> None:
-    program = tmp_path / "native_check"
-    flags = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-pthread"]
-    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover"]
-    found = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
-    chosen = sanitizers if "/" in found.stdout else []
-    subprocess.run(["gcc", *flags, *chosen, str(SOURCE), "-o", str(program), "-lm"], check=True)
-    done = subprocess.run([str(program), "40", "7"], capture_output=True, text=True, check=False)
+def check(compiler: str, flags: tuple[str, ...], emulator: tuple[str, ...], cases: int, folder: Path) -> str:
+    """What the program says of its cases, which all have to be exact."""
+    program = folder / "native_check"
+    subprocess.run([compiler, *STRICT, *flags, str(SOURCE), "-o", str(program), "-lm"], check=True)
+    done = subprocess.run([*emulator, str(program), str(cases), "7"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "plain: exact" in done.stdout
-    assert "40 cases" in done.stdout
+    assert f"{cases} cases" in done.stdout
+    return done.stdout
+
+
+def need(*programs: str) -> None:
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"no {program}")
+
+
+def sanitizers(compiler: str, names: str, folder: Path) -> tuple[str, ...]:
+    """The flags for them, if their libraries are installed."""
+    chosen = (f"-fsanitize={names}", "-fno-sanitize-recover")
+    empty = folder / "empty.c"
+    empty.write_text("int main(void) { return 0; }\n")
+    tried = subprocess.run(
+        [compiler, *chosen, str(empty), "-o", str(folder / "empty")], capture_output=True, check=False
+    )
+    return chosen if tried.returncode == 0 else ()
+
+
+@pytest.mark.parametrize(("compiler", "names"), [("gcc", "address,undefined"), ("clang", "undefined")])  # clang: 10 s
+def test_exact_under_sanitizers_and_without_a_warning(compiler: str, names: str, tmp_path: Path) -> None:
+    need(compiler)
+    said = check(compiler, ("-O1", *sanitizers(compiler, names, tmp_path)), (), 40, tmp_path)
+    assert "plain: exact" in said
+
+
+def test_exact_on_an_emulated_arm(tmp_path: Path) -> None:
+    need("aarch64-linux-gnu-gcc", "qemu-aarch64-static")
+    said = check("aarch64-linux-gnu-gcc", ("-O3", "-static"), ("qemu-aarch64-static",), 40, tmp_path)
+    assert "neon: exact" in said

@@ -244,7 +244,7 @@ static void PATH(close_chunk)(struct PATH(chunk) *chunk) {
 /* Has memory brought to the second-level cache; returns where it ends. */
 static inline const uint8_t *PATH(fetch)(const uint8_t *from, int64_t n_bytes) {
     for (int64_t i = 0; i < n_bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
-    return from + n_bytes;
+    return n_bytes ? from + n_bytes : from; /* nothing may be added to NULL, not even 0 */
 }
 
 /* Dot products of a set of weights with every pixel of the chunk, in tiles of as equal heights as can be. */

@@ -26,8 +26,12 @@ enum { PATH(tile_rows) = 8 };
 #endif
 enum { PATH(panel) = 16, PATH(is_encoded) = 0 };
 
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vbmi2,avx2,fma,bmi2,popcnt"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vbmi2,avx2,fma,bmi2,popcnt")
+#endif
 
 static int PATH(is_available)(void) {
     __builtin_cpu_init();
@@ -44,7 +48,7 @@ static inline uint64_t PATH(popcount)(uint64_t word) { return (uint64_t)__builti
 static inline __m512i PATH(xor)(const uint8_t *pixel, int64_t offset, __m512i w) {
     __m512i differing;
     __asm__("vpxorq (%2,%3)%{1to8%}, %1, %0" : "=v"(differing) : "v"(w), "r"(pixel), "r"(offset),
-            "m"(*(const uint64_t(*)[])pixel));
+            "m"(*(const uint8_t(*)[1 << 30])pixel));
     return differing;
 }
 
@@ -330,7 +334,11 @@ static uint64_t PATH(threshold)(const int32_t *dots, const int32_t *flip, const 
 #include "words.h"
 #include "convolve.h"
 #include "batch.h"
+#ifdef __clang__
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 #undef PATH_NAME
 #undef PATH
 #undef CARRY_SAVE
