@@ -24,7 +24,7 @@ from xnornet_port.dataset_cache import read_dataset, read_statistics
 from xnornet_port.errors import XnorNetError
 from xnornet_port.metadata import MEAN_STD_SAMPLES, open_metadata
 from xnornet_port.picture_paths import rebase
-from xnornet_port.preprocessing import Preprocessing
+from xnornet_port.preprocessing import ChannelStatistics, Preprocessing
 
 __all__ = ["EPILOG", "add_arguments", "run"]
 
@@ -127,7 +127,8 @@ def _check_folder(cache: str, arguments: argparse.Namespace, say: Say, tell: Say
         tell("the two data caches differ in their classes or the order of these: labels would be wrong")
         problems += 1
     try:
-        say(_statistics_line(os.path.join(cache, STATISTICS_CACHE)))
+        file = os.path.join(cache, STATISTICS_CACHE)
+        say(f"{file}: {_statistics_text(read_statistics(file))}")
     except XnorNetError as error:
         tell(str(error))
         problems += 1
@@ -164,10 +165,9 @@ def _picture_trouble(path: str, read: bool) -> str | None:
     return None
 
 
-def _statistics_line(file: str) -> str:
-    statistics = read_statistics(file)
+def _statistics_text(statistics: ChannelStatistics) -> str:
     mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (statistics.mean, statistics.std))
-    return f"{file}: mean {mean}, std {std}"
+    return f"mean {mean}, std {std}"
 
 
 # ---- unpack ----
@@ -176,10 +176,6 @@ def _statistics_line(file: str) -> str:
 def _unpack(arguments: argparse.Namespace, say: Say) -> int:
     for line in unpack_caches(arguments.tar, Path(arguments.cache)):
         say(line)
-    for name in DATA_CACHES.values():
-        dataset = read_dataset(os.path.join(arguments.cache, name))
-        say(f"{name}: {len(dataset.classes)} classes, {len(dataset)} pictures, made for {dataset.folder}")
-    say(_statistics_line(os.path.join(arguments.cache, STATISTICS_CACHE)))
     say(f"check them against the pictures: python -m cache_tools caches check {arguments.cache} --data IMAGENET")
     return 0
 
@@ -194,17 +190,18 @@ def unpack_caches(path: Path, folder: Path) -> list[str]:
     with open_tar(path) as tar:
         members, others = _cache_members(tar, path)
         folder.mkdir(parents=True, exist_ok=True)
+        contents = []
         with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=folder) as unfinished:
             for name, member in members.items():
                 with open(os.path.join(unfinished, name), "wb") as file:
                     shutil.copyfileobj(tar.extractfile(member) or io.BytesIO(), file)
-                _require_readable(os.path.join(unfinished, name), f"{path}, {name}")
+                contents.append(f"{name}: {_contents(os.path.join(unfinished, name), f'{path}, {name}')}")
             for name in members:
                 _require_absent_or_same(folder / name, Path(unfinished, name))
             for name in members:
                 os.replace(os.path.join(unfinished, name), folder / name)
     done = [f"{path}: {', '.join(sorted(members))} are in {folder}"]
-    return done + ([f"left out: {', '.join(others)}"] if others else [])
+    return done + ([f"left out: {', '.join(others)}"] if others else []) + sorted(contents, reverse=True)
 
 
 def _cache_members(tar: tarfile.TarFile, path: Path) -> tuple[dict[str, tarfile.TarInfo], list[str]]:
@@ -224,10 +221,13 @@ def _cache_members(tar: tarfile.TarFile, path: Path) -> tuple[dict[str, tarfile.
     return members, others
 
 
-def _require_readable(file: str, place: str) -> None:
-    """XnorNetError, which names `place` instead of the file, for a cache that is damaged."""
+def _contents(file: str, place: str) -> str:
+    """What a cache holds, in words. XnorNetError, which names `place` instead of the file, for one that is damaged."""
     try:
-        read_statistics(file) if file.endswith(STATISTICS_CACHE) else read_dataset(file)
+        if file.endswith(STATISTICS_CACHE):
+            return _statistics_text(read_statistics(file))
+        dataset = read_dataset(file)
+        return f"{len(dataset.classes)} classes, {len(dataset)} pictures, made for {dataset.folder}"
     except XnorNetError as error:
         raise XnorNetError(str(error).replace(file, place)) from error
 

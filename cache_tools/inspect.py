@@ -50,17 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the contents of `arguments.file`; 1 where it goes on with something that cannot be read."""
-    wanted = Wanted(arguments.mode, arguments.long_size, arguments.byte_order)
+    """Print the contents of `arguments.file`; 1 where it goes on with something that cannot be read, or breaks off."""
+    wanted = Wanted(arguments.mode, arguments.long_size, arguments.byte_order, started=not arguments.quiet)
     reading = read_file(arguments.file, wanted, maps=True)
     if arguments.quiet:
         if reading.problem is not None:
             print(reading.problem, file=sys.stderr)
         return 0 if reading.problem is None else 1
-    inventories = [take_inventory(value) for value in reading.values]
+    values = reading.values + reading.started
+    inventories = [take_inventory(value) for value in values]
     trees = [
         build_tree(value, inventory, arguments.depth, arguments.entries, arguments.stats)
-        for value, inventory in zip(reading.values, inventories, strict=True)
+        for value, inventory in zip(values, inventories, strict=True)
     ]
     if arguments.json:
         print(json.dumps(json_report(arguments.file, reading, inventories, trees), indent=1))
@@ -82,6 +83,7 @@ def json_report(name: str, reading: Reading, inventories: list[Inventory], trees
         "long_size": layout.long_size,
         "byte_order": layout.byte_order,
         "problem": None if reading.problem is None else str(reading.problem),
+        "breaks_off": bool(reading.started),  # within the last of the objects
         "objects": objects,
     }
 
@@ -112,10 +114,11 @@ def print_report(name: str, reading: Reading, inventories: list[Inventory], tree
     """For people: a line on the file, then each object."""
     console = table_console()
     count = len(reading.values)
-    console.print(f"{name}: {reading.layout}, {count} object{'s' * (count != 1)}", style="bold")
-    for value, inventory, tree in zip(reading.values, inventories, trees, strict=True):
-        if is_network(value):
-            console.print(module_text(value), soft_wrap=True)
+    unfinished = " and the beginning of one" if reading.started else ""
+    console.print(f"{name}: {reading.layout}, {count} object{'s' * (count != 1)}{unfinished}", style="bold")
+    for number, (inventory, tree) in enumerate(zip(inventories, trees, strict=True)):
+        if number < count and is_network(reading.values[number]):
+            console.print(module_text(reading.values[number]), soft_wrap=True)
         console.print(drawn(tree), no_wrap=True)
         console.print(summary_line(inventory))
     if reading.problem is not None:

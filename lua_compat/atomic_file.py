@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["replace_file"]
+__all__ = ["replace_file", "wanted_name"]
 
 BUFFER_BYTES = 1 << 20
+LONGEST_NAME = 200  # bytes of the wanted name in the temporary one, which is longer and may have 255
+TEMPORARY_NAME = re.compile(r"\.(.+)\.[0-9a-f]{12}\.tmp", re.DOTALL)
 
 
 @contextmanager
@@ -23,7 +26,7 @@ def replace_file(path: str | Path, sync: bool = True) -> Iterator[BinaryIO]:
     where `path` is a folder, a device or a pipe, which stays as it is.
     """
     target = replaceable(path)
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
+    temporary = target.with_name(temporary_name(target.name))
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with open(descriptor, "wb", buffering=BUFFER_BYTES) as file:
@@ -40,6 +43,18 @@ def replace_file(path: str | Path, sync: bool = True) -> Iterator[BinaryIO]:
         raise
     if sync:
         sync_folder(target.parent)
+
+
+def temporary_name(name: str) -> str:
+    """A new name for what is to become the file `name`; a long one is cut."""
+    cut = os.fsencode(name)[:LONGEST_NAME].decode(errors="ignore")  # not within a letter: some systems want text
+    return f".{cut}.{secrets.token_hex(6)}.tmp"
+
+
+def wanted_name(temporary: str) -> str | None:
+    """Of a name that `replace_file` writes under: that of the file it is to become; None for any other name."""
+    match = TEMPORARY_NAME.fullmatch(temporary)
+    return match[1] if match else None
 
 
 def replaceable(path: str | Path) -> Path:

@@ -12,7 +12,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 
@@ -123,6 +123,7 @@ class Reading:
     problem: T7Error | None  # what stopped the reading before the end of the file
     end: int  # the byte after the last of them
     reader: ObjectReader  # to go on with
+    started: list[LuaValue] = field(default_factory=list)  # what it stopped in, where wanted
 
     @property
     def layout(self) -> Layout:
@@ -137,8 +138,14 @@ class Wanted:
     """What the caller says of a file's encoding, None for what is to be found out, and of its size."""
 
     def __init__(
-        self, mode: str | None, long_size: int | None, byte_order: str | None, max_objects: int | None = None
+        self,
+        mode: str | None,
+        long_size: int | None,
+        byte_order: str | None,
+        max_objects: int | None = None,
+        started: bool = False,
     ) -> None:
+        """`started`: of what breaks off the beginning is wanted, in place of an error where it is the first object."""
         if mode not in (None, "binary", "ascii"):
             raise ValueError(f"mode is 'binary' or 'ascii', not {mode!r}")
         if long_size not in (None, 4, 8):
@@ -149,6 +156,7 @@ class Wanted:
         self.long_size = long_size
         self.byte_order = byte_order
         self.max_objects = max_objects
+        self.started = started
 
     def layouts(self, head: bytes) -> list[Layout]:
         """The layouts to try, likeliest first; none where `head` starts no .t7 file."""
@@ -242,7 +250,7 @@ def read_buffer(
 
     failed = []
     for layout in layouts:
-        reading = read_first(reader(layout), name)
+        reading = read_first(reader(layout), name, wanted.started)
         if reading.problem is None:
             return reading
         failed.append(reading)
@@ -252,10 +260,13 @@ def read_buffer(
     if first.values or first.problem is None:
         return first
     further = [each for each in failed if not each.values and each.reached() > first.reached()]
-    raise (further[0].problem if further else None) or first.problem
+    best = [*further, first][0]
+    if best.started:
+        return best
+    raise best.problem or first.problem
 
 
-def read_first(reader: ObjectReader, name: str) -> Reading:
+def read_first(reader: ObjectReader, name: str, wants_started: bool = False) -> Reading:
     """The objects up to the end, but not very many, or up to the first that cannot be read and why."""
     values: list[LuaValue] = []
     end = 0
@@ -265,8 +276,9 @@ def read_first(reader: ObjectReader, name: str) -> Reading:
             values.append(reader.read_object())
             end = reader.source.position
     except T7Error as error:
+        started = reader.started if wants_started else []
         reader.forget()
-        return Reading(values, placed(error, name), end, reader)
+        return Reading(values, placed(error, name), end, reader, started)
     return Reading(values, None, end, reader)
 
 

@@ -158,10 +158,13 @@ class ObjectReader:
         self.memo: dict[int, LuaValue] = {}
         self.bytes_tried = 0  # read in vain, to see whether another writer appended
         self._frames: list[TableFrame | PartsFrame] = []
+        self.started: list[
+            LuaValue
+        ] = []  # the object that is being read, as far as it goes; none before its first part
 
     def read_object(self) -> LuaValue:
         """The object at the source's position. T7Error where there is none; it has the position and the keys."""
-        values: list[LuaValue] = []
+        values = self.started = []
         frames = self._frames = [PartsFrame(None, 1, values)]
         source = self.source
         try:
@@ -200,6 +203,7 @@ class ObjectReader:
         """Let go of what was read, after a failure."""
         self.memo = {}
         self._frames = []
+        self.started = []
 
     def _path(self) -> str:
         """The keys down to the object being read, the middle of a very long path left out."""

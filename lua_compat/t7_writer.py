@@ -59,8 +59,9 @@ def save(
     """Write a value as torch.save does, so that Torch7 reads it.
 
     The file is written beside `path` and renamed: a crash leaves the old file whole. Sharing and cycles are
-    kept; with `referenced=False` every occurrence is written in full. `long_size` 4 is for Torch7 on
-    Windows and 32-bit systems. T7Error where a value has no form in Torch7 (it names the keys down to it)
+    kept; with `referenced=False` every occurrence is written in full. An entry of a list or dict that is None is left
+    out, as nil is of a Lua table: [1, None, 3] has the keys 1 and 3. `long_size` 4 is for Torch7 on Windows and 32-bit
+    systems. T7Error where a value has no form in Torch7 (it names the keys down to it)
     or the file cannot be written.
     """
     layout = checked_layout(mode, long_size, byte_order)

@@ -20,6 +20,9 @@ __all__ = ["PICTURE_EXTENSIONS", "Dataset", "count_class_folders", "scan_folder"
 PICTURE_EXTENSIONS = (b".jpg", b".jpeg", b".png", b".ppm", b".bmp")
 """What the original's `find -iname` looks for, in upper or lower case."""
 
+MOST_NAMED = 5
+"""Classes that an error about more of them names."""
+
 CharMatrix = npt.NDArray[np.int8]
 Indices = npt.NDArray[np.int64]
 
@@ -108,6 +111,7 @@ def scan_folder(folder: str, force_classes: Sequence[str] = (), progress: Progre
             paths_of_class.append(_class_pictures(folder, name))
             done(len(paths_of_class))
     counts = [len(paths) for paths in paths_of_class]
+    _refuse_empty([name for name, count in zip(names, counts, strict=True) if count == 0], folder)
     ends = np.cumsum(counts)
     class_list = tuple(
         np.arange(end - count + 1, end + 1, dtype=np.int64) for end, count in zip(ends, counts, strict=True)
@@ -133,21 +137,28 @@ def _class_names(folder: str, force_classes: Sequence[str]) -> list[bytes]:
     if not found:
         raise XnorNetError(f"{folder}: no class folders in it (expected one folder of pictures per class)")
     forced = [os.fsencode(name) for name in force_classes]
-    for name in forced:
-        if name not in found:
-            raise XnorNetError(f"{folder}: the folder of class {os.fsdecode(name)!r} is missing")
+    missing = sorted(set(forced) - set(found))
+    if missing:
+        raise XnorNetError(f"{folder}: there is no folder of {_several(missing)}")
     return forced + [name for name in found if name not in set(forced)]
 
 
 def _class_pictures(folder: str, name: bytes) -> npt.NDArray[np.bytes_]:
     """Sorted paths of one class's pictures, as fixed-width bytes."""
-    pictures = sorted(_walk(os.path.join(os.fsencode(folder), name)))
-    if not pictures:
+    return np.array(sorted(_walk(os.path.join(os.fsencode(folder), name))), dtype=np.bytes_)
+
+
+def _refuse_empty(names: Sequence[bytes], folder: str) -> None:
+    if names:
         known = " ".join(extension.decode() for extension in PICTURE_EXTENSIONS)
-        raise XnorNetError(
-            f"{folder}: class {os.fsdecode(name)!r} has no pictures; remove the folder or put files in it ({known})"
-        )
-    return np.array(pictures, dtype=np.bytes_)
+        raise XnorNetError(f"{folder}: no pictures of {_several(names)}; put some in ({known}) or remove the class")
+
+
+def _several(names: Sequence[bytes]) -> str:
+    """One class or the first of several, in words."""
+    shown = ", ".join(repr(os.fsdecode(name)) for name in names[:MOST_NAMED])
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"class{'es' if len(names) > 1 else ''} {shown}{more}"
 
 
 def _walk(class_folder: bytes) -> Iterator[bytes]:

@@ -1,13 +1,11 @@
 """Errors that a user of the port can cause and mend, and how errors are put into words; `cli.py` prints one line."""
 
 import os
-import re
 from pathlib import Path
 
-__all__ = ["XnorNetError", "file_problem", "one_line", "reason_of"]
+from lua_compat.atomic_file import wanted_name
 
-TEMPORARY_NAME = re.compile(r"\.(.+)\.[0-9a-f]{12}\.tmp")
-"""What lua_compat.atomic_file.replace_file writes first, beside the file that was asked for."""
+__all__ = ["XnorNetError", "file_problem", "one_line", "reason_of"]
 
 
 class XnorNetError(Exception):
@@ -30,5 +28,5 @@ def file_problem(error: OSError) -> str:
     if not isinstance(error.filename, str | bytes):
         return reason_of(error)
     path = Path(os.fsdecode(error.filename))
-    name = TEMPORARY_NAME.sub(r"\1", path.name)
+    name = wanted_name(path.name)
     return f"{path.with_name(name) if name else path}: {reason_of(error)}"

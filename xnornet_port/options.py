@@ -136,6 +136,8 @@ WHOLE_NUMBERS = {
     "checkpointEvery": 0,
     "pictureTimeout": 1,
 }
+# The largest, where a slip of the finger would start processes, or list batches, until the memory is full.
+LARGEST = {"nGPU": 1024, "nDonkeys": 1024, "epochSize": 10**7}
 # Options that are any number from 0 on, and the bound they stay below.
 FRACTIONS = {"scalingFactor": math.inf, "LR": math.inf, "momentum": 1.0, "weightDecay": math.inf, "dropout": 1.0}
 CHOICES = {
@@ -351,6 +353,8 @@ def _check_numbers(values: Mapping[str, OptionValue]) -> None:
             raise XnorNetError(f"-{name} {to_string(value)}: expected a whole number")
         if value < least:
             raise XnorNetError(f"-{name} {value}: expected {least} or more")
+        if value > LARGEST.get(name, math.inf):
+            raise XnorNetError(f"-{name} {value}: expected {LARGEST[name]} or less")
     for name, bound in FRACTIONS.items():
         value = float(values[name])
         if not 0 <= value < bound:
@@ -385,7 +389,8 @@ def _check_files(values: Mapping[str, OptionValue]) -> None:
         path = str(values[name])
         if path == "none" or Path(path).is_file():
             continue
-        problem = "this is a folder, expected a .t7 file" if Path(path).is_dir() else "file not found"
+        kind = "folder" if Path(path).is_dir() else "device or pipe"
+        problem = f"this is a {kind}, expected a .t7 file" if Path(path).exists() else "file not found"
         raise XnorNetError(f"-{name} {path}: {problem}")
 
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import torch
 from safetensors.torch import load_file
 
-from lua_compat.atomic_file import replace_file
+from lua_compat.atomic_file import replace_file, wanted_name
 from xnornet_port.errors import XnorNetError, reason_of
 
 __all__ = ["StoredState", "drop_unfinished_files", "read_newest_state", "size_of_states", "write_state"]
@@ -26,8 +26,7 @@ __all__ = ["StoredState", "drop_unfinished_files", "read_newest_state", "size_of
 FORMAT = 1
 KEPT = 2
 NAME = re.compile(r"state_(\d+)_(\d+)\.(?:json|safetensors)")
-# What replace_file leaves of a file when the process is killed while it writes.
-UNFINISHED = re.compile(r"\.(state|model|optimState|options|classes|train|test)[^/]*\.[0-9a-f]{12}\.tmp")
+OF_A_RUN = ("state", "model", "optimState", "options", "classes", "train", "test")  # how its files' names begin
 DTYPES = {  # the format's names of element types
     torch.float64: "F64",
     torch.float32: "F32",
@@ -95,7 +94,7 @@ def read_newest_state(folder: Path, warn: Callable[[str], None]) -> StoredState 
 def drop_unfinished_files(folder: Path) -> None:
     """Remove what a killed run left half written; a running one must not be using the folder."""
     for path in list(folder.iterdir()):
-        if UNFINISHED.fullmatch(path.name):
+        if (wanted_name(path.name) or "").startswith(OF_A_RUN):
             path.unlink(missing_ok=True)
 
 

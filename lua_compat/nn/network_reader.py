@@ -126,9 +126,9 @@ class _NetworkReader:
         if self._unknown == "placeholder":
             return lambda fields: Placeholder(source, place)
         raise UnknownModuleError(
-            f"{source.typename} at {place or 'the root'}: no PyTorch module is registered for this class "
-            f"(import the package that has it, write one and mark it @lua_compat.nn.register({source.typename!r}), or "
-            "load with unknown='placeholder')"
+            f"{source.typename} at {place or 'the root'}: no PyTorch module is registered for this class (import the "
+            "package that has it, as xnornet_port.layers has nn.BinActiveZ, write one and mark it "
+            f"@lua_compat.nn.register({source.typename!r}), or load with unknown='placeholder')"
         )
 
 

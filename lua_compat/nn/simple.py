@@ -88,7 +88,10 @@ class LinearWeightNorm(nn.Module):
         shape = fields.array("v").shape
         v, g = fields.parameter("v", shape), fields.parameter("g", (shape[0], 1), may_be_flat=True)
         bias = fields.parameter("bias", (shape[0],)) if "bias" in fields else None
-        return cls(v, g, bias, float(fields.number("eps", default=1e-16)))
+        eps, most = float(fields.number("eps", default=1e-16)), torch.finfo(v.dtype).max
+        if not 0 <= eps <= most:
+            raise fields.error(f"field eps should be a number from 0 to {most:g}, found {eps}")
+        return cls(v, g, bias, eps)
 
     def to_t7(self, out: FieldWriter) -> dict[str, object]:
         n_outputs, n_inputs = self.v.shape

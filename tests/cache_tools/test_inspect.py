@@ -113,6 +113,34 @@ def test_several_objects_and_what_is_behind_them(golden: Path, capsys: pytest.Ca
     assert (code, "what follows cannot be read" in text) == (1, True)
 
 
+def test_a_file_that_breaks_off_is_shown_as_far_as_it_goes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the seven entries five come before the function; what is whole of them is shown, then what is wrong."""
+    whole = file.read_bytes()
+    file.write_bytes(whole[: whole.index(b"\x1bLJ")])
+    code, text = shown(capsys, str(file))
+    assert code == 1
+    lines = text.splitlines()
+    assert lines[0].endswith(", 0 objects and the beginning of one")
+    assert lines[1] == "table, 6 entries"
+    assert "weight torch.FloatTensor 2x3, storage #1 of 3, 24 B" in text
+    assert lines[-1].startswith(f"what follows cannot be read: {file}, byte ")
+    assert lines[-1].count("at code: ") == 1
+    code, text = shown(capsys, str(file), "--json")
+    report = json.loads(text)
+    assert (code, report["breaks_off"], len(report["objects"])) == (1, True, 1)
+    assert "at code" in report["problem"]
+
+
+def test_every_place_a_network_may_break_off_at_is_shown(golden: Path, tmp_path: Path,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    whole = (golden / "modules" / "gModule.t7").read_bytes()
+    for length in range(4, len(whole), max(1, len(whole) // 60)):
+        (tmp_path / "cut.t7").write_bytes(whole[:length])
+        assert main(["inspect", str(tmp_path / "cut.t7")]) == 1
+        out, error = capsys.readouterr()
+        assert bool(error) != ("what follows cannot be read" in out), "one of the two, and no traceback"
+
+
 def test_a_nested_payload_and_a_vector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     value = [TorchObject("A", TorchObject("B", {"x": 1})), TorchObject("tds.Vec", ["a", None, "c"])]
     lua_compat.save(tmp_path / "value.t7", value)

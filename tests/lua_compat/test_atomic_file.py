@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lua_compat.atomic_file import replace_file
+from lua_compat.atomic_file import replace_file, wanted_name
 
 
 def test_the_new_file_appears_at_the_end(tmp_path: Path) -> None:
@@ -35,11 +35,22 @@ def test_an_exception_leaves_the_old_file_alone(tmp_path: Path, error: type[Base
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_long_name(tmp_path: Path) -> None:
-    path = tmp_path / ("n" * 250)
+@pytest.mark.parametrize("name", ["n" * 250, "ü" * 125, "a" + "網" * 84])
+def test_a_long_name(tmp_path: Path, name: str) -> None:
+    """Of up to 255 bytes, which letters take several of."""
+    path = tmp_path / name
     with replace_file(path) as file:
         file.write(b"new")
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("name", ["model_1.t7", "two\nlines", "\udcff.t7"])
+def test_the_name_that_is_written_under_tells_the_wanted_one(tmp_path: Path, name: str) -> None:
+    with replace_file(tmp_path / name):
+        (written,) = os.listdir(tmp_path)
+    assert written != name
+    assert wanted_name(written) == os.fsencode(name).decode(errors="ignore")
+    assert wanted_name(name) is None
 
 
 def test_what_is_no_file_stays_what_it_is(tmp_path: Path) -> None:

@@ -112,7 +112,9 @@ def test_forced_classes_come_first_in_their_order(tmp_path: Path) -> None:
     [
         ((), "no class folders in it"),
         (("loose.jpg",), "no class folders in it"),
-        (("a/1.jpg", "empty one/read.me"), "class 'empty one' has no pictures.*jpg"),
+        (("a/1.jpg", "empty one/read.me"), "no pictures of class 'empty one'; put some in .*jpg"),
+        (("a/1.jpg", "b/x.txt", "c/2.jpg", "d/x/3.gif"), "no pictures of classes 'b', 'd'; "),
+        (("a/1.jpg", *(f"{k}/x" for k in range(7))), "no pictures of classes '0', '1', '2', '3', '4' and 2 more; "),
     ],
 )
 def test_unusable_folders(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
@@ -126,8 +128,8 @@ def test_unusable_folders(tmp_path: Path, files: tuple[str, ...], message: str) 
 def test_missing_folder_and_missing_forced_class(tmp_path: Path) -> None:
     with pytest.raises(XnorNetError, match=r"nowhere: cannot read this data folder \(No such file"):
         scan_folder(str(tmp_path / "nowhere"))
-    with pytest.raises(XnorNetError, match="the folder of class 'b' is missing"):
-        scan_folder(make_files(tmp_path, "a/1.jpg"), force_classes=("a", "b"))
+    with pytest.raises(XnorNetError, match=r"there is no folder of classes 'b', 'c'$"):
+        scan_folder(make_files(tmp_path, "a/1.jpg"), force_classes=("a", "c", "b"))
 
 
 class ScriptedStream:

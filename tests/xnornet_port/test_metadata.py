@@ -174,7 +174,7 @@ def test_validation_folder_with_a_class_too_many_or_too_few(golden: Path, tmp_pa
         opened(tmp_path / "data", tmp_path / "cache")
     shutil.rmtree(tmp_path / "data" / "val" / "cats")
     shutil.rmtree(tmp_path / "data" / "val" / "n01440764")
-    with pytest.raises(XnorNetError, match=r"data/val: the folder of class 'n01440764' is missing"):
+    with pytest.raises(XnorNetError, match=r"data/val: there is no folder of class 'n01440764'"):
         opened(tmp_path / "data", tmp_path / "cache")
 
 

@@ -223,6 +223,10 @@ def test_options_are_frozen() -> None:
         ("-loadParams gone.t7", "-loadParams gone.t7: file not found"),
         ("-optimState gone.t7", "-optimState gone.t7: file not found"),
         ("-retrain .", "-retrain .: this is a folder, expected a .t7 file"),
+        ("-retrain /dev/null", "-retrain /dev/null: this is a device or pipe, expected a .t7 file"),
+        ("-nDonkeys 4294967296", "-nDonkeys 4294967296: expected 1024 or less"),
+        ("-nGPU 10000000", "-nGPU 10000000: expected 1024 or less"),
+        ("-epochSize 10000000000", "-epochSize 10000000000: expected 10000000 or less"),
     ],
 )
 def test_values_that_cannot_be(text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

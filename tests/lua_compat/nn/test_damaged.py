@@ -54,7 +54,8 @@ def test_a_field_of_another_kind_is_refused_by_name_or_does_not_matter(path: Pat
 
 def test_entries_deeper_down(golden: Path) -> None:
     """Tables inside the module's own, whose entries are read without names."""
-    graph, normed = (lua_compat.load(golden / "modules" / f"{name}.t7")["module"] for name in ("gModule", "WeightNorm"))
+    names = ("gModule", "WeightNorm", "LinearWeightNorm")
+    graph, normed, linear = (lua_compat.load(golden / "modules" / f"{name}.t7")["module"] for name in names)
     content = next(node["data"] for node in graph["forwardnodes"].to_list() if "module" in node["data"])
     cases: list[tuple[Any, Any, str, Any, str]] = [
         (graph, content, "module", 5, "should be a module, found int"),
@@ -62,6 +63,7 @@ def test_entries_deeper_down(golden: Path) -> None:
         (graph, content, "nSplitOutputs", math.inf, "should be whole numbers"),
         (normed, normed["modules"], 1, TorchObject("tds.Vec", [1]), "should hold a module"),
         (normed, normed["modules"], 1, TorchObject("nn.Tanh"), "a module with a weight, found nn.Tanh"),
+        (linear, linear, "eps", 1e300, r"eps should be a number from 0 to 3.40282e\+38, found 1e\+300"),
         (normed, normed, "weightSize", LuaTable([10**6, 10**6]), "should be the size of its"),
     ]
     for root, table, key, value, message in cases:
