@@ -20,9 +20,10 @@ from types import FrameType
 from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.interrupt import signal_name
 
-__all__ = ["LAUNCHED", "end_with_the_launcher", "launch"]
+__all__ = ["LAUNCHED", "MEETING", "end_with_the_launcher", "launch"]
 
 LAUNCHED = "XNORNET_LAUNCHED"  # set for processes that `launch` started: their standard input ends when it does
+MEETING = "XNORNET_MEETING"  # for the first of them, the descriptor of the socket the others connect to; else empty
 
 GRACE_SECONDS = 20.0  # for the others to end by themselves when one has failed
 POLL_SECONDS = 0.05
@@ -35,17 +36,19 @@ def launch(n_processes: int, argv: Sequence[str], say: Callable[[str], None]) ->
     writes on standard error goes to `say` as it comes, and what is to be said of the one that failed. Raises
     XnorNetError where they cannot be started.
     """
-    port = _free_port()
     with ExitStack() as stack:
+        # open from here on: a port that is only looked for may be another program's when the first process needs it
+        meeting = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         processes: list[_Process] = []
         for rank in range(n_processes):
-            processes.append(_started(rank, n_processes, port, argv, say))
+            processes.append(_started(rank, n_processes, meeting, argv, say))
             stack.callback(processes[-1].close)
+        meeting.close()  # it is the first one's alone, and gone with it
         for number in (signal.SIGINT, signal.SIGTERM):
             before = signal.signal(number, _passing_on(processes))
             stack.callback(signal.signal, number, before)
         failed = _wait(processes)
-        if failed is None:
+        if not failed:
             return 0
         _end_others(processes)
         return _exit_code(failed, processes, say)
@@ -63,15 +66,15 @@ def end_with_the_launcher() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _started(rank: int, size: int, port: int, argv: Sequence[str], say: Callable[[str], None]) -> _Process:
+def _started(rank: int, size: int, meeting: socket.socket, argv: Sequence[str], say: Callable[[str], None]) -> _Process:
     try:
-        return _Process(rank, size, port, argv, say)
+        return _Process(rank, size, meeting, argv, say)
     except OSError as error:
         problem = f"process {rank + 1} of {size} cannot be started ({reason_of(error)})"
         raise XnorNetError(f"-nGPU {size}: {problem}; try a smaller -nGPU") from error
 
 
-def _environment(rank: int, size: int, port: int) -> dict[str, str]:
+def _environment(rank: int, size: int, meeting: socket.socket) -> dict[str, str]:
     return {
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // size)),
         **os.environ,
@@ -81,7 +84,8 @@ def _environment(rank: int, size: int, port: int) -> dict[str, str]:
         "WORLD_SIZE": str(size),
         "LOCAL_WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(meeting.getsockname()[1]),
+        MEETING: "" if rank else str(meeting.fileno()),
         LAUNCHED: "1",
     }
 
@@ -95,15 +99,18 @@ def _passing_on(processes: Sequence[_Process]) -> Callable[[int, FrameType | Non
     return on_signal
 
 
-def _wait(processes: Sequence[_Process]) -> int | None:
-    """The number of the first process that failed, from 0; None when all are done."""
+def _wait(processes: Sequence[_Process]) -> list[int]:
+    """The numbers, from 0, of the processes that had failed when the first failure was seen; none when all are done.
+
+    Where the machine is busy the others may have ended too by then, for want of the one that failed. One that was
+    killed has not ended for want of another.
+    """
     while True:
         codes = [process.popen.poll() for process in processes]
         failed = [rank for rank, code in enumerate(codes) if code]
-        if failed:
-            return failed[0]
-        if None not in codes:
-            return None
+        if failed or None not in codes:
+            killed = [rank for rank in failed if (codes[rank] or 0) < 0]
+            return killed or failed
         time.sleep(POLL_SECONDS)
 
 
@@ -117,26 +124,29 @@ def _end_others(processes: Sequence[_Process]) -> None:
         process.popen.wait()
 
 
-def _exit_code(failed: int, processes: Sequence[_Process], say: Callable[[str], None]) -> int:
-    """That of the process that failed, 128 + number for one that was killed.
+def _exit_code(failed: Sequence[int], processes: Sequence[_Process], say: Callable[[str], None]) -> int:
+    """That of the first process that failed, 128 + number for one that was killed.
 
-    What another process than the first has to say is shown where it is not what the first says too.
+    What others than the first of all have to say is shown where it is not what the first says too.
     """
-    code = processes[failed].popen.returncode
-    who = f"process {failed + 1} of {len(processes)}"
-    first, said = (processes[rank].said() for rank in (0, failed))
-    if code < 0:
-        say(f"error: {who} was killed by {signal_name(-code)}")
-        return 128 - code
-    if said != first:
-        say(f"{who}: {said}")
-    return code
+    first = processes[0].said()
+    for rank in failed:
+        code, said = processes[rank].popen.returncode, processes[rank].said()
+        who = f"process {rank + 1} of {len(processes)}"
+        if code < 0:
+            say(f"error: {who} was killed by {signal_name(-code)}")
+        elif said != first:
+            say(f"{who}: {said}")
+    code = processes[failed[0]].popen.returncode
+    return 128 - code if code < 0 else code
 
 
 class _Process:
     """One of the processes, and what it writes on standard error, which for the first is passed on at once."""
 
-    def __init__(self, rank: int, size: int, port: int, argv: Sequence[str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, rank: int, size: int, meeting: socket.socket, argv: Sequence[str], say: Callable[[str], None]
+    ) -> None:
         self._lines: list[str] = []
         self.popen = subprocess.Popen(
             [sys.executable, "-P", "-m", "xnornet_port", *argv],
@@ -144,7 +154,8 @@ class _Process:
             stdout=None if rank == 0 else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches this process only, which passes it on once
-            env=_environment(rank, size, port),
+            pass_fds=() if rank else (meeting.fileno(),),
+            env=_environment(rank, size, meeting),
         )
         passed_on = say if rank == 0 else _say_nothing
         self._thread = threading.Thread(target=self._listen, args=(passed_on,), daemon=True)
@@ -175,10 +186,3 @@ class _Process:
 
 def _say_nothing(text: str) -> None:
     """What the others have to say is kept until one of them fails."""
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

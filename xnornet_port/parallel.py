@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from xnornet_port.errors import XnorNetError, reason_of
+from xnornet_port.launch import MEETING
 from xnornet_port.metrics import Scores
 
 __all__ = ["ALONE", "Place", "Replicas", "join", "place_of"]
@@ -175,7 +176,7 @@ def join(place: Place | None, device: torch.device) -> Iterator[Replicas]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=SILENCE)
+        _meet("nccl" if device.type == "cuda" else "gloo", place, os.environ)
         messages = dist.new_group(backend="gloo", timeout=SILENCE)
     except (RuntimeError, ValueError) as error:
         master = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
@@ -186,3 +187,19 @@ def join(place: Place | None, device: torch.device) -> Iterator[Replicas]:
         yield Replicas(place, messages)
     finally:
         dist.destroy_process_group()
+
+
+def _meet(backend: str, place: Place, environment: Mapping[str, str]) -> None:
+    """Where `launch` started the processes, the first has its socket open since before it started."""
+    if MEETING not in environment:  # torchrun did, and has a store of its own
+        dist.init_process_group(backend, timeout=SILENCE)
+        return
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        environment["MASTER_ADDR"],
+        int(environment["MASTER_PORT"]),
+        place.size,
+        is_master=place.rank == 0,
+        timeout=SILENCE,
+        master_listen_fd=int(environment[MEETING]) if place.rank == 0 else None,
+    )
+    dist.init_process_group(backend, timeout=SILENCE, store=store, rank=place.rank, world_size=place.size)

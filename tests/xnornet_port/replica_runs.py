@@ -2,8 +2,8 @@
 
     python replica_runs.py GOLDEN FOLDER
 
-Each case is a run of main.py as torchrun starts it (RANK and the rest in the environment). Beside each run's own files
-a process writes what it saw: FOLDER/CASE_RANK.npz with losses, digests of pictures and first gradients, and its lines.
+Each case is a run of main.py as launch.py or torchrun starts it (RANK and the rest in the environment). Beside the
+run's files each writes what it saw: FOLDER/CASE_RANK.npz with losses, digests of pictures, first gradients; its lines.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch._dynamo  # noqa: E402
+import torch.distributed as dist  # noqa: E402
 from torch import nn  # noqa: E402
 
 import lua_compat  # noqa: E402
@@ -34,6 +35,7 @@ import xnornet_port.passes  # noqa: E402
 import xnornet_port.run  # noqa: E402
 from xnornet_port import cli  # noqa: E402
 from xnornet_port.evaluate import Tester  # noqa: E402
+from xnornet_port.launch import MEETING  # noqa: E402
 from xnornet_port.train import Learner  # noqa: E402
 
 Act = Callable[[int, int], None]  # (rank, batches trained) -> something done to the run
@@ -80,35 +82,50 @@ class Seen:
             yield batch
 
 
-def one_run(name: str, folder: Path, words: list[str], size: int, act: Act, eval_norm: bool) -> list[int]:
+def one_run(
+    name: str, folder: Path, words: list[str], size: int, act: Act, eval_norm: bool, by_torchrun: bool
+) -> list[int]:
     """Exit codes of the processes of a run."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     children = []
-    for rank in range(size):
-        child = os.fork()
-        if child == 0:
-            _in_child(name, folder, words, rank, size, port, act, eval_norm)
-        children.append(child)
+    with socket.create_server(("127.0.0.1", 0)) as meeting:
+        for rank in range(size):
+            child = os.fork()
+            if child == 0:
+                environment = _environment(meeting, rank, size, by_torchrun) if size > 1 else {}
+                _in_child(name, folder, words, rank, environment, act, eval_norm)
+            children.append(child)
+        # torchrun's agent keeps the store in a process of its own
+        store = dist.TCPStore(*meeting.getsockname(), None, True, wait_for_workers=False,
+                              master_listen_fd=meeting.detach()) if by_torchrun else None  # fmt: skip
     codes = []
     for child in children:
         _, status = os.waitpid(child, 0)
         codes.append(os.waitstatus_to_exitcode(status))
+    del store
     return codes
 
 
+def _environment(meeting: socket.socket, rank: int, size: int, by_torchrun: bool) -> dict[str, str]:
+    """What launch.py or torchrun tells a process."""
+    host, port = meeting.getsockname()
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": host, "MASTER_PORT": port}
+    if by_torchrun:
+        told["TORCHELASTIC_USE_AGENT_STORE"] = True
+    else:
+        told[MEETING] = "" if rank else os.dup(meeting.fileno())
+    meeting.close()  # or it would be there still when the first process has gone
+    return {name: str(value) for name, value in told.items()}
+
+
 def _in_child(
-    name: str, folder: Path, words: list[str], rank: int, size: int, port: int, act: Act, eval_norm: bool
+    name: str, folder: Path, words: list[str], rank: int, environment: dict[str, str], act: Act, eval_norm: bool
 ) -> None:
     code = 99
     try:
         with open(folder / f"{name}_{rank}.log", "w", encoding="utf-8") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-        if size > 1:
-            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size),
-                              MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))  # fmt: skip
+        os.environ.update(environment)
         if eval_norm:  # statistics of the whole training set, not of a replica's part: then parts add up to the whole
             nn.BatchNorm2d.train = lambda self, mode=True: nn.Module.train(self, False)  # type: ignore[method-assign]
         seen = Seen()
@@ -152,9 +169,11 @@ def main(golden: Path, folder: Path) -> None:
 
     results: dict[str, Any] = {"seconds": {}}
 
-    def case(name: str, words: list[str], size: int, act: Act = nothing, eval_norm: bool = False) -> None:
+    def case(
+        name: str, words: list[str], size: int, act: Act = nothing, eval_norm: bool = False, by_torchrun: bool = False
+    ) -> None:
         begin = time.perf_counter()
-        results[name] = one_run(name, folder, words, size, act, eval_norm)
+        results[name] = one_run(name, folder, words, size, act, eval_norm, by_torchrun)
         results["seconds"][name] = time.perf_counter() - begin
 
     child = os.fork()
@@ -169,7 +188,7 @@ def main(golden: Path, folder: Path) -> None:
     for size in (1, 2):
         options: tuple[object, ...] = ("-nDonkeys", 2, "-batchSize", 7, "-nEpochs", 1, "-binaryWeight")
         case(f"uneven{size}", start(f"uneven{size}", plain, *options), size, eval_norm=True)
-    case("plain2", start("plain2", plain, "-nDonkeys", 0, "-testAll"), 2)
+    case("plain2", start("plain2", plain, "-nDonkeys", 0, "-testAll"), 2, by_torchrun=True)
     saved = next((folder / "plain2").glob("alexnet*/*/")) / "model_2.t7"
     case("tested", start("tested", saved, "-nDonkeys", 0, "-testAll", "-testOnly"), 1)
     options = ("-nDonkeys", 0, "-binaryWeight", "-optimType", "adam", "-checkpointEvery", 1)

@@ -49,19 +49,27 @@ def children(process: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
-def all_end(processes: list[int], seconds: float = 20.0) -> bool:
+def all_end(processes: list[int], seconds: float = 120.0) -> bool:
     end = time.monotonic() + seconds
-    while any(Path(f"/proc/{process}").exists() for process in processes):
+    while any(map(is_running, processes)):
         if time.monotonic() > end:
             return False
         time.sleep(0.05)
     return True
 
 
+def is_running(process: int) -> bool:
+    """A process that has ended, and that nobody has asked after (a container's first process may not), is not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_a_killed_process_ends_the_run(golden: Path, tmp_path: Path) -> None:
     run, processes = start(golden, tmp_path)
     os.kill(processes[1], signal.SIGKILL)
-    _, error = run.communicate(timeout=60)
+    _, error = run.communicate(timeout=600)
     assert run.returncode == 137
     first, second = error.splitlines()
     assert first.startswith("error: process 1 of 2 has lost another one")
@@ -104,7 +112,7 @@ def test_a_worker_that_hangs_with_the_pipe_open_keeps_nobody(
 ) -> None:
     """A data worker whose picture hangs outlives its main process, and holds its standard error."""
     start_process = subprocess.Popen
-    hanging = "import subprocess, sys; subprocess.Popen(['sleep', '30']); sys.exit(3)"
+    hanging = "import subprocess, sys; subprocess.Popen(['sleep', '600']); sys.exit(3)"
     started: list[subprocess.Popen[bytes]] = []
 
     def start_hanging(*arguments: Any, **settings: Any) -> subprocess.Popen[bytes]:
@@ -114,7 +122,7 @@ def test_a_worker_that_hangs_with_the_pipe_open_keeps_nobody(
     monkeypatch.setattr(xnornet_port.launch.subprocess, "Popen", start_hanging)
     begin = time.monotonic()
     assert xnornet_port.launch.launch(2, words(golden, tmp_path), lambda line: None) == 3
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - begin < 300
     for process in started:
         os.killpg(process.pid, signal.SIGKILL)  # the sleeping ones; their pipes are closed now
     for thread in threading.enumerate():
@@ -143,3 +151,54 @@ def test_a_mistake_is_one_line(golden: Path, tmp_path: Path, capfd: pytest.Captu
     assert error.startswith("error: ")
     assert "nowhere" in error
     assert error.count("\n") == 1
+
+
+def end_before_they_are_looked_at(monkeypatch: pytest.MonkeyPatch, *programs: str) -> None:
+    """`launch` starts these programs, and first looks at them when all have ended: as on a busy machine."""
+    start_process = subprocess.Popen
+    waiting = iter(programs)
+
+    def start_ended(*arguments: Any, **settings: Any) -> subprocess.Popen[bytes]:
+        process = start_process([sys.executable, "-c", next(waiting)], **settings)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        return process
+
+    monkeypatch.setattr(xnornet_port.launch.subprocess, "Popen", start_ended)
+
+
+LOST = "import sys; sys.exit('error: process 1 of 2 has lost another one')"
+
+
+def test_the_one_that_was_killed_is_named_though_the_other_has_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    end_before_they_are_looked_at(monkeypatch, LOST, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    said: list[str] = []
+    assert xnornet_port.launch.launch(2, [], said.append) == 137
+    assert said == ["error: process 1 of 2 has lost another one", "error: process 2 of 2 was killed by SIGKILL"]
+
+
+def test_what_each_of_several_has_failed_of_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    end_before_they_are_looked_at(monkeypatch, LOST, "import sys; sys.exit('error: no such folder')")
+    said: list[str] = []
+    assert xnornet_port.launch.launch(2, [], said.append) == 1
+    assert said == ["error: process 1 of 2 has lost another one", "process 2 of 2: error: no such folder"]
+
+
+def test_the_port_is_nobody_elses_before_the_first_process_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That process imports PyTorch for seconds before it comes to listen."""
+    take = """
+import os, socket
+with socket.socket() as other:
+    try:
+        other.bind((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])))
+    except OSError:
+        raise SystemExit(0)
+raise SystemExit("taken")
+"""
+    start_process = subprocess.Popen
+    monkeypatch.setattr(
+        xnornet_port.launch.subprocess,
+        "Popen",
+        lambda command, **settings: start_process([sys.executable, "-c", take], **settings),
+    )
+    said: list[str] = []
+    assert (xnornet_port.launch.launch(1, [], said.append), said) == (0, [])
