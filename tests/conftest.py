@@ -1,15 +1,29 @@
-"""Where the tests find real Torch7's answers.
+"""Where the tests find real Torch7's answers, and what makes them the same every time.
 
 `tests/golden` is part of the project and always there. The larger set beside a checkout (`../shared`, or the folder
 named by XNORNET_SHARED) is used where it exists; tests on it are skipped elsewhere.
 """
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
+
+# The same examples in every run, however slow the machine. Others: --hypothesis-profile other --hypothesis-seed 5
+settings.register_profile("other", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("other"), derandomize=True)
+settings.load_profile("same")
+
+
+@pytest.fixture(autouse=True)
+def torch_seed() -> None:
+    """Random numbers that a test takes from PyTorch do not depend on the tests before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,7 @@ def table_of(entries: list[tuple[Any, Any]]) -> LuaTable:
 values = st.recursive(leaves, containers, max_leaves=12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(values, st.sampled_from(["binary", "ascii"]), st.sampled_from([4, 8]), st.sampled_from(["little", "big"]))
 def test_any_value_survives_any_encoding(value: object, mode: str, long_size: int, byte_order: str) -> None:
     data = lua_compat.dumps(value, mode, long_size=long_size, byte_order=byte_order)
@@ -112,7 +112,7 @@ def test_any_value_survives_any_encoding(value: object, mode: str, long_size: in
     assert next(lua_compat.differences(value, detected), None) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(numbers.filter(lambda n: n == n), st.one_of(numbers, strings, st.booleans())), max_size=200))
 def test_long_tables_read_the_same_in_runs_and_one_by_one(entries: list[tuple[Any, Any]]) -> None:
     """A large table is read by columns where it can be; ascii is always read entry by entry."""
@@ -123,7 +123,7 @@ def test_long_tables_read_the_same_in_runs_and_one_by_one(entries: list[tuple[An
     assert list(map(repr, binary)) == list(map(repr, table))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 3), st.integers(40, 120), st.integers(0, 119))
 def test_runs_of_tensors_with_an_odd_one_out(ndim: int, count: int, odd: int) -> None:
     listed: list[object] = [np.full((2,) * ndim, index, "f4") for index in range(count)]

@@ -48,7 +48,7 @@ def signs_by_thresholds(thresholds: Thresholds, largest: int) -> torch.Tensor:
 finite = st.floats(-4, 4, width=32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_signs_are_those_of_the_modules_for_every_whole_number(data: st.DataObject) -> None:
     n, largest = 7, data.draw(st.integers(1, 90))

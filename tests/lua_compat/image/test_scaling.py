@@ -87,7 +87,7 @@ def test_two_dimensions_stay_two() -> None:
         assert np.array_equal(scale(gray, 4, 11, mode), scale(gray[None], 4, 11, mode)[0])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
 def test_bilinear_is_the_c_loop(height: int, width: int, new_height: int, new_width: int, seed: int) -> None:
     source = np.random.default_rng(seed).random((1, height, width), dtype=np.float32)
@@ -108,7 +108,7 @@ def both_ways(task: ScaleCrop) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("pixel", [np.dtype((np.uint8, 3)), np.dtype((np.uint8, 4)), np.dtype((np.uint16, 3))])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     sizes=st.tuples(st.integers(1, 90), st.integers(1, 90), st.integers(1, 70), st.integers(1, 70)),
     corners=st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)),

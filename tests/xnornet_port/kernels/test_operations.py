@@ -196,7 +196,7 @@ def cases(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | N
     return x, weight, bias, Geometry(stride, padding, dilation)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(case=cases())
 def test_convolution_is_exact(
     backend: Backend, case: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Geometry]
@@ -217,7 +217,7 @@ def test_convolution_is_exact(
     assert torch.equal(xnor_conv2d(bits, packed, *places, backend=backend), result)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(case=cases(), data=st.data())
 def test_sign_is_exact(
     backend: Backend,
