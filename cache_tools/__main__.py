@@ -7,7 +7,6 @@ module of the command that is run is imported.
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from cache_tools.console import tool_problem
 from lua_compat.errors import LuaCompatError
 from xnornet_port.errors import XnorNetError, one_line
+from xnornet_port.standard_streams import standard_streams, tell
 
 __all__ = ["main"]
 
@@ -53,7 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 for success, 1 for a failure told in one line (`diff`: 2, for 1 says that files differ), 2 for wrong usage, 3 from
     `prepare` where not all of ImageNet was there, 130 after Ctrl-C.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    with standard_streams():
+        return exit_code(list(sys.argv[1:] if argv is None else argv))
+
+
+def exit_code(words: list[str]) -> int:
+    """That of the command, its errors told."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names of files are whatever bytes the file system has
             stream.reconfigure(errors="backslashreplace")
@@ -63,14 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = importlib.import_module(COMMANDS[arguments.command].module).run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (LuaCompatError, XnorNetError, OSError) as error:
         problem = tool_problem(error) if isinstance(error, OSError) else str(error)
-        print(f"cache_tools {chosen}: {one_line(problem)}", file=sys.stderr)
+        tell(f"cache_tools {chosen}: {one_line(problem)}")
         return COMMANDS[chosen].failure
     except KeyboardInterrupt:
-        print(f"cache_tools {chosen}: stopped", file=sys.stderr)
+        tell(f"cache_tools {chosen}: stopped")
         return INTERRUPTED
     return code
 

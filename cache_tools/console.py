@@ -43,9 +43,16 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     return number
 
 
+class TableConsole(Console):
+    """Where the reader is gone rich would end the program; that is for main() to say."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def table_console(stream: TextIO | None = None) -> Console:
     """For standard output: as wide as the terminal, and wide enough for anything elsewhere."""
-    console = Console(file=stream or sys.stdout, highlight=False, markup=False, emoji=False)
+    console = TableConsole(file=stream or sys.stdout, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = PIPE_WIDTH
     return console

@@ -13,34 +13,34 @@ from contextlib import ExitStack
 
 from lua_compat.errors import LuaCompatError
 from xnornet_port.errors import XnorNetError, file_problem, one_line
+from xnornet_port.standard_streams import standard_streams, tell
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 when done, 1 for an error (one line on standard error), 130 after Ctrl-C, 143 after SIGTERM."""
-    argv = list(sys.argv[1:] if arguments is None else arguments)
+    """Exit code 0 when done, 1 for an error (a line on standard error), 130, 143, 129 after Ctrl-C, SIGTERM, SIGHUP."""
+    with standard_streams():
+        return _exit_code(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _exit_code(argv: list[str]) -> int:
     try:
-        return _run(argv)
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
     except (XnorNetError, LuaCompatError) as error:
         return _failed(str(error))
     except KeyboardInterrupt:
-        _say_on_errors("Stopped.")
+        tell("Stopped.")
         return 130
-    except BrokenPipeError:  # the reader of our output went away (| head)
-        sys.stderr.close()
-        return 1
     except OSError as error:  # a full disk, a folder that went away: whatever no one below could say better
         return _failed(file_problem(error))
 
 
 def _failed(problem: str) -> int:
-    _say_on_errors(f"error: {one_line(problem)}")
+    tell(f"error: {one_line(problem)}")
     return 1
-
-
-def _say_on_errors(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _run(argv: list[str]) -> int:
@@ -56,7 +56,7 @@ def _run(argv: list[str]) -> int:
         options = resumed_options(options.resume, argv)
 
     if options.n_gpu > 1 and not {"RANK", "WORLD_SIZE"} <= os.environ.keys():  # else it is one of several already
-        return launch(options.n_gpu, argv, _say_on_errors)
+        return launch(options.n_gpu, argv, tell)
     if LAUNCHED in os.environ:
         end_with_the_launcher()
 

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM (a cluster's notice) end a run after the batch in hand; a second Ctrl-C ends it at once."""
+"""Ctrl-C, SIGTERM (a cluster's notice) and SIGHUP (the terminal is gone) end a run after the batch in hand.
+
+A second Ctrl-C ends it at once. Under nohup, which ignores SIGHUP, that stays ignored.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-__all__ = ["StopRequest", "signal_name", "stop_on_signals"]
+__all__ = ["StopRequest", "signal_name", "signals_to_heed", "stop_on_signals"]
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    NAMES[signal.SIGHUP] = "SIGHUP"
 
 
 class StopRequest:
@@ -23,7 +28,7 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """A shell's for the signal that asked to stop: 130, 143; also 143 where another process of the run was told."""
+        """A shell's for the signal that asked to stop: 130, 143, 129; 143 also where another process was told."""
         return 128 + (signal.SIGTERM if self.signal is None else self.signal)
 
 
@@ -33,6 +38,12 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def signals_to_heed() -> list[signal.Signals]:
+    """Those that ask a run to stop."""
+    is_under_nohup = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in NAMES if not (is_under_nohup and number == signal.SIGHUP)]
 
 
 @contextmanager
@@ -53,7 +64,7 @@ def stop_on_signals(say: Callable[[str], None]) -> Iterator[StopRequest]:
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, on_signal) for number in NAMES}
+    before = {number: signal.signal(number, on_signal) for number in signals_to_heed()}
     try:
         yield request
     finally:

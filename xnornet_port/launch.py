@@ -18,7 +18,7 @@ from contextlib import ExitStack, suppress
 from types import FrameType
 
 from xnornet_port.errors import XnorNetError, reason_of
-from xnornet_port.interrupt import signal_name
+from xnornet_port.interrupt import signal_name, signals_to_heed
 
 __all__ = ["LAUNCHED", "MEETING", "end_with_the_launcher", "launch"]
 
@@ -44,7 +44,7 @@ def launch(n_processes: int, argv: Sequence[str], say: Callable[[str], None]) ->
             processes.append(_started(rank, n_processes, meeting, argv, say))
             stack.callback(processes[-1].close)
         meeting.close()  # it is the first one's alone, and gone with it
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in signals_to_heed():
             before = signal.signal(number, _passing_on(processes))
             stack.callback(signal.signal, number, before)
         failed = _wait(processes)

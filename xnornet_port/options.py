@@ -5,6 +5,7 @@ Everything typed is checked here, once, before anything is loaded. Needs neither
 
 import difflib
 import math
+import os
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,7 @@ DEVICES = ("auto", "cpu", "cuda")
 BACKENDS = ("cudnn", "cunn", "ccn2", "nn", "xnor")
 
 PROGRAM = "main.py"
+LONGEST_NAME = 255  # bytes
 NO_EFFECT = "no effect, accepted for old command lines"
 
 
@@ -231,7 +233,7 @@ def parse_options(argv: Sequence[str], net_types: Sequence[str] = NET_TYPES, now
     _check_scheme(values)
     _check_files(values)
     _check_packed(values)
-    name = cmd.string(str(values["netType"]), typed, NOT_IN_NAME)
+    name = "/".join(map(_cut, cmd.string(str(values["netType"]), typed, NOT_IN_NAME).split("/")))
     return _options(values, str(Path(str(values["cache"])) / name / os_date(when=now).replace(" ", "")))
 
 
@@ -301,6 +303,12 @@ def _options(values: Mapping[str, OptionValue], save: str) -> Options:
     return Options(**fields, save=save)
 
 
+def _cut(name: str) -> str:
+    """A folder's name of at most the bytes that a file system takes; options.json in it has all options."""
+    raw = os.fsencode(name)
+    return name if len(raw) <= LONGEST_NAME else raw[: LONGEST_NAME - 3].decode(errors="ignore") + "..."
+
+
 def _kind(value: OptionValue) -> str:
     return "yes or no" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
 
@@ -323,7 +331,9 @@ def _command_line(net_types: Sequence[str]) -> CmdLine:
         for row in rows:
             cmd.option(f"-{row.name}", row.default, row.help)
     cmd.text()
-    cmd.text("Exit codes: 0 done, 1 an error (one line says which), 130 after Ctrl-C, 143 after SIGTERM.")
+    cmd.text(
+        "Exit codes: 0 done, 1 an error (one line says which), 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."
+    )
     cmd.text()
     return cmd
 

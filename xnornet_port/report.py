@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -17,8 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lua_compat.logger import Logger
 from lua_compat.lua_format import string_format
+from xnornet_port.errors import XnorNetError
 from xnornet_port.metrics import Scores
-from xnornet_port.tensorboard import PACKAGE, ScalarWriter, open_writer
+from xnornet_port.standard_streams import tell
+from xnornet_port.tensorboard import ScalarWriter, open_writer
 from xnornet_port.train import TrainedBatch
 
 __all__ = ["Report"]
@@ -59,10 +61,11 @@ class Report:
         self._test_log = Logger(folder / "test.log", append=append)
 
     def open_tensorboard(self, folder: Path, from_epoch: int | None = None) -> None:
-        """From now on write scalars into the run's folder; a line says so where TensorBoard's package is missing."""
-        self._scalars = open_writer(folder, from_epoch)
-        if self._scalars is None:
-            self.warn(f"-tensorboard: nothing is written for it, its package is not installed: pip install {PACKAGE}")
+        """From now on write scalars into the run's folder; a line says so where it cannot be."""
+        try:
+            self._scalars = open_writer(folder, from_epoch)
+        except XnorNetError as error:
+            self.warn(f"-tensorboard: nothing is written for it, {error}")
 
     def say(self, text: str) -> None:
         """One print of text, as the original's print shows it."""
@@ -80,9 +83,8 @@ class Report:
 
     def remark(self, text: str) -> None:
         """A line for whoever ran this, not for readers of the output: on standard error, unless quiet."""
-        if not self._quiet and sys.stderr is not None:
-            with suppress(OSError):  # nobody reads it any more, and nothing hangs on it
-                print(text, file=sys.stderr, flush=True)
+        if not self._quiet:
+            tell(text)
 
     def epoch_start(self, purpose: str, epoch: int) -> None:
         """`purpose` is "training" or "validation"."""
@@ -195,5 +197,8 @@ class Report:
         if self._progress is not None:
             self._progress.console.print(line, soft_wrap=True)
         else:  # rich would turn the tabs into spaces
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            try:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, "standard output") from error

@@ -49,7 +49,7 @@ __all__ = ["run"]
 
 
 def run(options: Options, report: Report, place: Place | None = None) -> int:
-    """Do what the options say; returns the exit code (0, 130 after Ctrl-C, 143 after SIGTERM).
+    """Do what the options say; returns the exit code (0, or that of the signal that ended it).
 
     `place`: which of several processes this is, where they train together. User errors raise XnorNetError.
     """

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors.torch import load_file
 
 from lua_compat.atomic_file import replace_file, wanted_name
 from xnornet_port.errors import XnorNetError, reason_of
@@ -139,6 +138,20 @@ def _write_tensors(file: BinaryIO, tensors: Mapping[str, torch.Tensor]) -> tuple
     return size, digest.hexdigest()
 
 
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """What `_write_tensors` wrote; safetensors' own reader takes no path that is not text."""
+    dtypes = {name: dtype for dtype, name in DTYPES.items()}
+    tensors = {}
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        for name, entry in json.loads(file.read(length)).items():  # in the order of the file
+            start, end = entry["data_offsets"]
+            data, dtype = bytearray(file.read(end - start)), dtypes[entry["dtype"]]
+            flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+            tensors[name] = flat.reshape(entry["shape"])
+    return tensors
+
+
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
@@ -158,7 +171,7 @@ def _read_state(path: Path) -> StoredState:
     with open(tensor_path, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != facts["tensors"]["sha256"]:
             raise ValueError(f"the checksum of {tensor_path.name} differs")
-    return StoredState(path, load_file(tensor_path), facts)
+    return StoredState(path, _read_tensors(tensor_path), facts)
 
 
 def _checksum(facts: Mapping[str, Any]) -> str:

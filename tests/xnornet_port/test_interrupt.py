@@ -28,6 +28,21 @@ def test_a_clusters_notice_may_come_more_than_once() -> None:
     assert said == ["SIGTERM: stopping after this batch"]
 
 
+def test_a_terminal_that_is_gone_asks_too_but_not_under_nohup() -> None:
+    said: list[str] = []
+    with stop_on_signals(said.append) as should_stop:
+        signal.raise_signal(signal.SIGHUP)
+        assert should_stop.exit_code == 129
+    assert said == ["SIGHUP: stopping after this batch"]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals(said.append) as should_stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not should_stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_line_that_cannot_be_said_breaks_nothing_off() -> None:
     """The output's reader is gone, and the signal came in the middle of an update."""
 
@@ -46,7 +61,7 @@ def test_every_signal_can_be_named() -> None:
 
 
 def test_the_handlers_before_are_back() -> None:
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     with stop_on_signals(lambda text: None):
         assert [signal.getsignal(number) for number in numbers] != before

@@ -93,3 +93,19 @@ def test_a_cache_that_names_files_outside(golden: Path, tmp_path: Path, capsys: 
     assert error.endswith("or trust it with -allowOutside\n")
     assert cli.main([*words, "-allowOutside"]) == 0
     assert "image can not be loaded" not in capsys.readouterr().out
+
+
+def test_a_run_in_a_folder_whose_name_is_no_text_goes_on(golden: Path, tmp_path: Path,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    """Its states are read again; TensorBoard cannot write there, which a line says."""
+    pytest.importorskip("tensorboard")
+    cache = tmp_path / os.fsdecode(b"ca\xffche")
+    shutil.copytree(golden / "cache", cache)
+    assert cli.main(arguments(golden, cache, str(golden / "imagenet"), "-nDonkeys", 0, "-tensorboard")) == 0
+    assert (
+        "-tensorboard: nothing is written for it, it takes no folder whose name is not UTF-8" in capsys.readouterr().out
+    )
+    folder = next(cache.glob("alexnet*/*/"))
+    assert cli.main(["-resume", str(folder), "-nEpochs", "2"]) == 0
+    assert "Resuming" in capsys.readouterr().out
+    assert (folder / "model_2.t7").is_file()

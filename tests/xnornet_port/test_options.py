@@ -250,6 +250,15 @@ def test_command_lines_that_torch_refuses(text: str, message: str) -> None:
         parse(text)
 
 
+def test_a_folder_of_many_options_has_a_name_that_a_disk_takes() -> None:
+    """As the original's up to 255 bytes; of options.json in it nothing is left out."""
+    whole = Path(parse(f"-dataset {'d' * 239}").save).parent.name
+    assert whole == f"alexnet,dataset={'d' * 239}"
+    longer = Path(parse(f"-dataset {'ü' * 120}").save).parent.name
+    assert longer == f"alexnet,dataset={'ü' * 118}..."
+    assert len(longer.encode()) == 255
+
+
 @pytest.mark.parametrize("backend", ["cudnn", "ccn2", "cunn", "nn"])
 def test_backends(backend: str) -> None:
     assert parse(f"-backend {backend}").backend == backend
