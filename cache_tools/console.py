@@ -72,6 +72,6 @@ def progress_bar(title: str, total: int, quiet: bool = False) -> Iterator[Callab
         yield lambda done: progress.update(task, completed=done)
 
 
-def tool_problem(error: OSError) -> str:
-    """As `file_problem`; what is UNFINISHED stands for the file that was asked for."""
-    return file_problem(error).replace(UNFINISHED, "", 1)
+def tool_problem(error: Exception) -> str:
+    """An error in words; what is UNFINISHED stands for the file that was asked for."""
+    return (file_problem(error) if isinstance(error, OSError) else str(error)).replace(UNFINISHED, "", 1)

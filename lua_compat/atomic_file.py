@@ -37,9 +37,11 @@ def replace_file(path: str | Path, sync: bool = True) -> Iterator[BinaryIO]:
         with suppress(FileNotFoundError):
             os.chmod(temporary, os.stat(target).st_mode & 0o7777)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk: of which file?
+            error.filename = str(target)
         raise
     if sync:
         sync_folder(target.parent)

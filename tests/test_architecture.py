@@ -66,7 +66,10 @@ def test_no_function_of_a_run_takes_more_than_seven_arguments() -> None:
 
 
 def test_what_is_printed_is_printed_in_one_place() -> None:
-    """Report has a run's lines; cli.py errors and the help. Everyone else is given something to say them to."""
+    """Report has a run's lines, cli.py the help, standard_streams.py both streams and `tell` for errors and remarks.
+
+    Everyone else is given something to say them to.
+    """
     printing = {
         str(path.relative_to(ROOT))
         for package in ("lua_compat", "xnornet_port")
@@ -75,7 +78,7 @@ def test_what_is_printed_is_printed_in_one_place() -> None:
         if (isinstance(node, ast.Name) and node.id == "print")
         or (isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr") and ast.unparse(node.value) == "sys")
     }
-    assert printing == {"xnornet_port/cli.py", "xnornet_port/report.py"}
+    assert printing == {f"xnornet_port/{name}.py" for name in ("cli", "report", "standard_streams")}
 
 
 def test_torch_is_imported_only_where_it_may_be() -> None:

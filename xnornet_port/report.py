@@ -17,10 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lua_compat.logger import Logger
 from lua_compat.lua_format import string_format
-from xnornet_port.errors import XnorNetError
+from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.metrics import Scores
 from xnornet_port.standard_streams import tell
-from xnornet_port.tensorboard import ScalarWriter, open_writer
+from xnornet_port.tensorboard import EventFile
 from xnornet_port.train import TrainedBatch
 
 __all__ = ["Report"]
@@ -46,7 +46,7 @@ class Report:
         self._quiet = quiet
         self._train_log: Logger | None = None
         self._test_log: Logger | None = None
-        self._scalars: ScalarWriter | None = None
+        self._scalars: EventFile | None = None
         self._rate: float | None = None  # of the last batch
         self._progress: Progress | None = None
 
@@ -63,9 +63,11 @@ class Report:
     def open_tensorboard(self, folder: Path, from_epoch: int | None = None) -> None:
         """From now on write scalars into the run's folder; a line says so where it cannot be."""
         try:
-            self._scalars = open_writer(folder, from_epoch)
+            self._scalars = EventFile(folder, from_epoch)
         except XnorNetError as error:
             self.warn(f"-tensorboard: nothing is written for it, {error}")
+        except OSError as error:
+            self._end_scalars(error)
 
     def say(self, text: str) -> None:
         """One print of text, as the original's print shows it."""
@@ -149,8 +151,8 @@ class Report:
         """The epoch's summary line and its row in train.log."""
         self._summary(self._train_log, TRAIN_COLUMNS, TRAIN_SUMMARY, epoch, seconds, mean)
         self._add_scalars("train", epoch, mean)
-        if self._scalars is not None and self._rate is not None:
-            self._scalars.add_scalar("learning rate", self._rate, epoch)
+        if self._rate is not None:
+            self._add_scalar("learning rate", self._rate, epoch)
 
     def test_summary(self, epoch: int, seconds: float, mean: Scores) -> None:
         """The test's summary line and its row in test.log."""
@@ -158,10 +160,21 @@ class Report:
         self._add_scalars("test", epoch, mean)
 
     def _add_scalars(self, part: str, epoch: int, mean: Scores) -> None:
-        if self._scalars is not None:
-            for name, value in (("loss", mean.loss), ("top-1", mean.top1), ("top-5", mean.top5)):
-                self._scalars.add_scalar(f"{name}/{part}", value, epoch)
-            self._scalars.flush()
+        for name, value in (("loss", mean.loss), ("top-1", mean.top1), ("top-5", mean.top5)):
+            self._add_scalar(f"{name}/{part}", value, epoch)
+
+    def _add_scalar(self, tag: str, value: float, epoch: int) -> None:
+        if self._scalars is None:
+            return
+        try:
+            self._scalars.add_scalar(tag, value, epoch)
+        except OSError as error:
+            self._end_scalars(error)
+
+    def _end_scalars(self, error: OSError) -> None:
+        """No reason to end a run."""
+        self._scalars = None
+        self.warn(f"-tensorboard: nothing more is written for it ({reason_of(error)})")
 
     def _summary(
         self, log: Logger | None, columns: tuple[str, ...], line: str, epoch: int, seconds: float, mean: Scores

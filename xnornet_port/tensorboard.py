@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from xnornet_port.errors import XnorNetError
 
-__all__ = ["ScalarWriter", "open_writer"]
+__all__ = ["EventFile"]
 
 PACKAGE = "tensorboard==2.21.0"
 
 
-class ScalarWriter(Protocol):
-    """What of torch.utils.tensorboard.SummaryWriter is used."""
+class EventFile:
+    """A file of TensorBoard's in a run's folder, written at once: its package's own writer fails in another thread."""
 
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+    def __init__(self, folder: Path, from_epoch: int | None = None) -> None:
+        """Start it. XnorNetError where TensorBoard's package is not installed, OSError where the file cannot be made.
 
-    def flush(self) -> None: ...
+        `from_epoch`: in a resumed run, what earlier files have of this epoch on is done again and no longer shown.
+        """
+        try:
+            from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+            from tensorboard.compat.proto.summary_pb2 import Summary
+            from tensorboard.summary.writer.record_writer import RecordWriter
+        except ImportError as error:
+            raise XnorNetError(f"its package is not installed: pip install {PACKAGE}") from error
+        self._event, self._summary, self._record_writer = Event, Summary, RecordWriter
+        self._path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._write(file_version="brain.Event:2")
+        if from_epoch is not None:
+            self._write(step=from_epoch, session_log=SessionLog(status=SessionLog.START))
 
+    def add_scalar(self, tag: str, value: float, epoch: int) -> None:
+        """OSError where it cannot be written."""
+        self._write(step=epoch, summary=self._summary(value=[self._summary.Value(tag=tag, simple_value=value)]))
 
-def open_writer(folder: Path, from_epoch: int | None = None) -> ScalarWriter:
-    """Start an event file in a run's folder. XnorNetError where TensorBoard's package is missing or cannot do that.
-
-    `from_epoch`: in a resumed run, what earlier files have of this epoch on is done again and no longer shown.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise XnorNetError(f"its package is not installed: pip install {PACKAGE}") from error
-    try:
-        writer: ScalarWriter = SummaryWriter(str(folder), purge_step=from_epoch)
-    except UnicodeEncodeError as error:
-        raise XnorNetError("it takes no folder whose name is not UTF-8") from error
-    return writer
+    def _write(self, **fields: Any) -> None:
+        with open(self._path, "ab") as file:
+            self._record_writer(file).write(self._event(wall_time=time.time(), **fields).SerializeToString())

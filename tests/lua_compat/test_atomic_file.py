@@ -1,5 +1,6 @@
 """A file is replaced as a whole or not at all."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -33,6 +34,13 @@ def test_an_exception_leaves_the_old_file_alone(tmp_path: Path, error: type[Base
         fail()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path: Path) -> None:
+    """Writing to a file that is open names none."""
+    with pytest.raises(OSError, match="No space") as caught, replace_file(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "file")
 
 
 @pytest.mark.parametrize("name", ["n" * 250, "ü" * 125, "a" + "網" * 84])

@@ -47,8 +47,24 @@ def test_a_resumed_run_shows_what_it_does_again_once(tmp_path: Path) -> None:
     assert [(event.step, event.value) for event in events.Scalars("loss/train")] == [(1, 4.0), (2, 3.0), (3, 2.5)]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_full_disk_ends_the_scalars_not_the_run(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    stream = io.StringIO()
+    report = Report(quiet=True, stream=stream)
+    report.open_tensorboard(tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.unlink()
+    file.symlink_to("/dev/full")
+    for epoch in (1, 2):
+        report.test_summary(epoch, 1.0, Scores(1.0, 20.0, 60.0, 1, 8))
+    lines = [line for line in stream.getvalue().splitlines() if line.startswith("-tensorboard")]
+    assert lines == ["-tensorboard: nothing more is written for it (No space left on device)"]
+
+
 def test_without_the_package_a_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    for name in [name for name in sys.modules if name.startswith("tensorboard.")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     stream = io.StringIO()
     report = Report(quiet=True, stream=stream)
