@@ -9,12 +9,7 @@
 #define PATH_ENCODES
 enum { PATH(panel) = 64, PATH(tile_rows) = 4, PATH(is_encoded) = 1 };
 
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,bmi2,popcnt"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,bmi,bmi2,popcnt")
-#endif
+XNOR_BEGIN_TARGET("avx2,fma,bmi,bmi2,popcnt")
 
 static int PATH(is_available)(void) {
     __builtin_cpu_init();
@@ -302,11 +297,7 @@ static uint64_t PATH(threshold)(const int32_t *dots, const int32_t *flip, const 
 
 #include "convolve.h"
 #include "batch.h"
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+XNOR_END_TARGET
 #undef PATH_ENCODES
 #undef PATH_NAME
 #undef PATH

@@ -26,12 +26,7 @@ enum { PATH(tile_rows) = 8 };
 #endif
 enum { PATH(panel) = 16, PATH(is_encoded) = 0 };
 
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vbmi2,avx2,fma,bmi2,popcnt"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vbmi2,avx2,fma,bmi2,popcnt")
-#endif
+XNOR_BEGIN_TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vbmi2,avx2,fma,bmi2,popcnt")
 
 static int PATH(is_available)(void) {
     __builtin_cpu_init();
@@ -334,11 +329,7 @@ static uint64_t PATH(threshold)(const int32_t *dots, const int32_t *flip, const 
 #include "words.h"
 #include "convolve.h"
 #include "batch.h"
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+XNOR_END_TARGET
 #undef PATH_NAME
 #undef PATH
 #undef CARRY_SAVE

@@ -7,6 +7,7 @@
 
 #include "layout.h"
 #include "parallel.h"
+#include "target.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
