@@ -158,9 +158,7 @@ class ObjectReader:
         self.memo: dict[int, LuaValue] = {}
         self.bytes_tried = 0  # read in vain, to see whether another writer appended
         self._frames: list[TableFrame | PartsFrame] = []
-        self.started: list[
-            LuaValue
-        ] = []  # the object that is being read, as far as it goes; none before its first part
+        self.started: list[LuaValue] = []  # the object being read, as far as it goes; none before its first part
 
     def read_object(self) -> LuaValue:
         """The object at the source's position. T7Error where there is none; it has the position and the keys."""

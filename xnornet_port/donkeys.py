@@ -193,10 +193,10 @@ class DonkeyPool:
 
     def _how_far_ahead(self, requests: Sequence[BatchRequest]) -> int:
         count = len(self._donkeys)
-        largest = (
+        first_bytes = (
             math.prod(self._loader.input_shape(requests[0])) * 4 if requests else 1
-        )  # only the last may be smaller
-        return min(max(AHEAD_BYTES // largest, count), 2 * count)
+        )  # only the last is smaller
+        return min(max(AHEAD_BYTES // first_bytes, count), 2 * count)
 
     def _drop_made_ahead(self, restore_all: bool = False) -> None:
         if not self._donkeys:
