@@ -44,7 +44,7 @@ N_EPOCHS, EPOCH_SIZE = 2, 4
 FILES = ["train.log", "test.log", "classes.t7"] + [
     f"{kind}_{epoch}.t7" for kind in ("model", "optimState") for epoch in range(1, N_EPOCHS + 1)
 ]
-ORPHAN_SECONDS = 10.0
+ORPHAN_SECONDS, LOOK_SECONDS = 10.0, 0.01
 
 
 @dataclass
@@ -121,6 +121,8 @@ def until_it_ends(cache: Path, network: Path, tally: Tally, n_kills: int, draw: 
         if code is not None:
             tally.mistakes.append(f"exit code {code}: {log.read_text()[-300:]}")
             return
+        os.kill(child, signal.SIGSTOP)  # it starts no worker between the look and the kill
+        os.waitid(os.P_PID, child, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         workers = children_of(child)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -204,12 +206,20 @@ def children_of(process: int) -> list[int]:
 
 
 def ends(process: int) -> bool:
-    end = time.perf_counter() + ORPHAN_SECONDS
-    while Path(f"/proc/{process}").exists():
-        if time.perf_counter() > end:
-            return False
-        time.sleep(0.01)
-    return True
+    """Looks so often, and no clock: on a busy machine, or one that sleeps meanwhile, the process has had no time."""
+    for _ in range(round(ORPHAN_SECONDS / LOOK_SECONDS)):
+        if not is_running(process):
+            return True
+        time.sleep(LOOK_SECONDS)
+    return False
+
+
+def is_running(process: int) -> bool:
+    """A process that has ended, and that nobody has asked after (a container's first process may not), is not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def moment(log: Path, cache: Path) -> str:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -50,7 +51,7 @@ def test_the_demos_folder_is_the_callers(tmp_path: Path, monkeypatch: pytest.Mon
     assert steps[1][3:5] == (tmp_path / "mine" / "digits", tmp_path / "mine" / "cache")
 
 
-PROGRAM = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+PROGRAM = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 WAITING = [sys.executable, "-c", PROGRAM]
 
 
@@ -59,7 +60,7 @@ def test_a_part_that_takes_too_long_is_stopped(tmp_path: Path, capsys: pytest.Ca
     assert checks.run(checks.Part("waiting", 1, WAITING), tmp_path) is False
     assert "== waiting: STOPPED after 1 s" in capsys.readouterr().out
     assert not (Path("/proc") / (tmp_path / "gpu_checks.log").read_text().splitlines()[-1]).exists()
-    assert checks.run(checks.Part("short", 20, [sys.executable, "-c", "print(6 * 7)"]), tmp_path) is True
+    assert checks.run(checks.Part("short", 600, [sys.executable, "-c", "print(6 * 7)"]), tmp_path) is True
     assert capsys.readouterr().out.splitlines()[1:] == ["42"]  # its own output, not that of the part before
 
 
@@ -72,7 +73,7 @@ def test_a_part_without_its_package_is_left_out(tmp_path: Path, capsys: pytest.C
 def test_a_part_has_its_environment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checks = script("gpu_checks")
     program = "import os; print(os.environ['OF_THE_PART'], 'PATH' in os.environ)"
-    part = checks.Part("short", 20, [sys.executable, "-c", program], (), {"OF_THE_PART": "yes"})
+    part = checks.Part("short", 600, [sys.executable, "-c", program], (), {"OF_THE_PART": "yes"})
     assert checks.run(part, tmp_path) is True
     assert "yes True" in capsys.readouterr().out
 
@@ -89,19 +90,28 @@ def test_the_parts_of_the_gpu_checks(tmp_path: Path) -> None:
     assert all(part.environment == {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"} for part in sanitizers)
 
 
-def test_ctrl_c_stops_the_part_too(tmp_path: Path) -> None:
+def test_ctrl_c_stops_the_part_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "gpu_checks.log"
+    checks = script("gpu_checks")
+    wait, is_waiting = checks.subprocess.Popen.wait, threading.Event()
+
+    def noted(process: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        is_waiting.set()
+        code: int = wait(process, timeout)
+        return code
+
+    monkeypatch.setattr(checks.subprocess.Popen, "wait", noted)
 
     def interrupt() -> None:
+        is_waiting.wait()  # not while it is being started
         while not (log.exists() and log.read_text().splitlines()[-1:] and log.read_text().splitlines()[-1].isdigit()):
             time.sleep(0.05)
         signal.raise_signal(signal.SIGINT)
 
-    checks = script("gpu_checks")
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        checks.run(checks.Part("waiting", 30, WAITING), tmp_path)
+        checks.run(checks.Part("waiting", 600, WAITING), tmp_path)
     thread.join()
     assert not (Path("/proc") / log.read_text().splitlines()[-1]).exists()
 

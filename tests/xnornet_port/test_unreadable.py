@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from xnornet_port.batches import Fault
 from xnornet_port.unreadable import SHOWN, UnreadableList
 
@@ -55,6 +57,7 @@ def test_odd_names_take_one_line_each_and_a_resumed_run_lists_only_new_ones(tmp_
     assert all("\n" not in line and "\udcff" not in line for line in said)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")  # of Python 3.12
 def test_several_processes_list_a_picture_once(tmp_path: Path) -> None:
     """Eight processes find the same fifty pictures at the same time, each of them in another order."""
     file = tmp_path / "unreadable.txt"
