@@ -19,6 +19,12 @@ settings.register_profile("same", settings.get_profile("other"), derandomize=Tru
 settings.load_profile("same")
 
 
+# What the tests' own terminal is decides nothing: its width, and whether it, or the user, likes colours.
+os.environ.update(COLUMNS="80", LINES="24", TERM="xterm")
+for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(name, None)
+
+
 @pytest.fixture(autouse=True)
 def torch_seed() -> None:
     """Random numbers that a test takes from PyTorch do not depend on the tests before it."""
