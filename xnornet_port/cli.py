@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import NoReturn
 
 from lua_compat.errors import LuaCompatError
 from xnornet_port.errors import XnorNetError, file_problem, one_line
 from xnornet_port.standard_streams import standard_streams, tell
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when done, 1 for an error (a line on standard error), 130, 143, 129 after Ctrl-C, SIGTERM, SIGHUP."""
     with standard_streams():
         return _exit_code(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def program() -> NoReturn:
+    """`main` as a whole process."""
+    code = main()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C that comes too late gives no traceback of PyTorch's end
+    sys.exit(code)
 
 
 def _exit_code(argv: list[str]) -> int:

@@ -1,6 +1,9 @@
 """Ctrl-C once, twice, SIGTERM, and afterwards."""
 
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +61,18 @@ def test_every_signal_can_be_named() -> None:
     """A process may be killed by one of 30 real-time signals, of which Python names two."""
     assert signal_name(signal.SIGKILL) == "SIGKILL"
     assert signal_name(signal.SIGRTMIN + 1) == f"signal {signal.SIGRTMIN + 1}"
+
+
+def test_ctrl_c_after_the_end_of_a_run_gives_no_traceback() -> None:
+    """While Python and PyTorch take themselves down, which takes a moment."""
+    code = (
+        "import atexit, signal, sys; atexit.register(signal.raise_signal, signal.SIGINT); sys.argv[1:] = ['-help'];"
+        "from xnornet_port.cli import program; program()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+    assert done.stdout.startswith("Usage: main.py")
 
 
 def test_the_handlers_before_are_back() -> None:
