@@ -69,9 +69,9 @@ def replaceable(path: str | Path) -> Path:
     except ValueError as error:  # a zero byte in the name
         raise OSError(errno.EINVAL, str(error)) from error
     if stat.S_ISDIR(mode):
-        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "a device or pipe, not a file")
+        raise OSError(errno.EINVAL, "a device or pipe, not a file", str(target))
     return target
 
 

@@ -63,7 +63,9 @@ class Logger:
             entries = [entries[name] for name in self.names]
         elif len(entries) != len(self.names):
             raise LoggerError(f"{self.path}: {len(entries)} values for the {len(self.names)} columns")
-        self._write(_line(_entry_text(entry, self.path) for entry in entries))
+        line = _line(_entry_text(entry, self.path) for entry in entries)
+        is_gone = not self.path.exists()  # deleted meanwhile: values without their names could not be read again
+        self._write(_line(self.names) + line if is_gone else line)
 
     def _check_names(self, names: Iterable[str]) -> None:
         if set(names) != set(self.names):

@@ -69,7 +69,8 @@ def test_what_is_no_file_stays_what_it_is(tmp_path: Path) -> None:
         (tmp_path, "Is a directory"),
         (tmp_path / "a\0b", "embedded null"),
     ):
-        with pytest.raises(OSError, match=message), replace_file(path):
+        with pytest.raises(OSError, match=message) as caught, replace_file(path):
             pass
+        assert caught.value.filename == (None if "\0" in str(path) else str(path))
     assert pipe.is_fifo()
     assert os.listdir(tmp_path) == ["pipe"]

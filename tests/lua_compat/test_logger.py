@@ -43,6 +43,16 @@ def test_lines_reach_the_file_at_once(tmp_path: Path) -> None:
     assert path.read_bytes() == b"loss\ttop1\t\n 1.6271e+00\t 2.5000e+01\t\n        nan\t-5.0000e-01\t\n"
 
 
+def test_a_log_that_was_deleted_meanwhile_names_its_columns_again(tmp_path: Path) -> None:
+    """What is written from then on can be read."""
+    logger = Logger(tmp_path / "train.log")
+    logger.add({"loss": 1.5})
+    (tmp_path / "train.log").unlink()
+    logger.add({"loss": 1.25})
+    logger.add({"loss": 1.0})
+    assert read_log(tmp_path / "train.log") == {"loss": [1.25, 1.0]}
+
+
 def test_names_first_and_text_entries(tmp_path: Path) -> None:
     path = tmp_path / "log"
     logger = Logger(path)
