@@ -5,6 +5,7 @@ named by XNORNET_SHARED) is used where it exists; tests on it are skipped elsewh
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -23,6 +24,9 @@ settings.load_profile("same")
 os.environ.update(COLUMNS="80", LINES="24", TERM="xterm")
 for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
     os.environ.pop(name, None)
+
+# A job in the background of a shell script starts with Ctrl-C ignored, and what it starts as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
