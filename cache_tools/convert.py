@@ -32,6 +32,7 @@ from cache_tools.network_profile import REFUSALS
 from cache_tools.value_tree import kind_of
 from lua_compat.errors import LuaCompatError
 from lua_compat.nn.class_names import Names
+from lua_compat.nn.table import flattened
 from lua_compat.values import LuaTable, TorchObject
 from xnornet_port.errors import reason_of
 from xnornet_port.packed_file import PACKED_SUFFIX
@@ -318,19 +319,11 @@ def with_state(source: TorchObject, state: dict[str, torch.Tensor], as_float: bo
 def largest_difference(network: nn.Module, other: Callable[[torch.Tensor], Any], x: torch.Tensor) -> float:
     """Between the outputs, relative to the largest number; infinite where their shapes differ."""
     with torch.no_grad():
-        ours, theirs = list(leaves(network(x))), list(leaves(other(x)))
+        ours, theirs = list(flattened(network(x))), list(flattened(other(x)))
     if [y.shape for y in ours] != [y.shape for y in theirs]:
         return float("inf")
     scale = max(float(y.abs().max()) for y in ours) or 1.0
     return max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True)) / scale
-
-
-def leaves(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    else:
-        for entry in value:
-            yield from leaves(entry)
 
 
 WRITERS: dict[str, Writer] = {

@@ -11,6 +11,7 @@ from torch import nn
 
 from cache_tools.console import UNFINISHED
 from cache_tools.network_profile import profile_network
+from lua_compat.nn.table import flattened
 from xnornet_port.binarization import Binarizer, has_binary_weights
 from xnornet_port.errors import XnorNetError
 from xnornet_port.summation import convolution_sums
@@ -43,7 +44,10 @@ def write_packed_network(
     Nothing is left at `target` where they differ.
     """
     weights = "binary already" if has_binary_weights(network) else "latent: alpha sign(W) is packed"
-    model = XnorModel.from_model(network, binary_weights=binary_weight)
+    try:
+        model = XnorModel.from_model(network, binary_weights=binary_weight)
+    except XnorNetError as error:
+        raise XnorNetError(f"{source}: {error}") from error
     say(f"weights: {weights}")
     for layer in model.binary_layers:
         say(f"  {layer.place}: {layer!r}, {packed_bytes(layer):,} bytes for {float_bytes(layer):,}")
@@ -61,8 +65,11 @@ def write_packed_network(
 
 
 def require_equal(model: XnorModel, again: XnorModel, target: Path) -> None:
-    """XnorNetError where a number was not read as it was written."""
+    """XnorNetError where a number was not read as it was written, or is none."""
     ours, theirs = model.state_dict(), again.state_dict()
+    damaged = next((name for name, tensor in ours.items() if bool(tensor.isnan().any())), None)
+    if damaged is not None:
+        raise XnorNetError(f"{target}: not written: {damaged} contains nan; has training diverged?")
     differing = [name for name in ours if name not in theirs or not torch.equal(ours[name], theirs[name])]
     if differing or len(ours) != len(theirs):
         raise XnorNetError(f"{target}: not written: {', '.join(differing[:3])} would not be read as it was written")
@@ -71,15 +78,22 @@ def require_equal(model: XnorModel, again: XnorModel, target: Path) -> None:
 def compared(network: nn.Module, model: XnorModel, again: XnorModel, x: torch.Tensor, target: Path) -> str:
     """How the packed network answers beside the float one with binary weights; XnorNetError where it was read wrong."""
     with torch.no_grad(), convolution_sums(network, x.device), Binarizer(network).binary_weights():
-        expected, found = network(x), model(x)
-        if not torch.equal(again(x), found):
-            raise XnorNetError(f"{target}: not written: what is read again answers differently")
-    difference = float((found - expected).abs().max())
-    same = int((found.flatten(1).argmax(1) == expected.flatten(1).argmax(1)).sum())
+        expected, found, read = (list(flattened(answering(x))) for answering in (network, model, again))
+    if not all(torch.allclose(ours, theirs, 0, 0, equal_nan=True) for ours, theirs in zip(found, read, strict=True)):
+        raise XnorNetError(f"{target}: not written: what is read again answers differently")
+    pairs = [(rows(ours), rows(theirs)) for ours, theirs in zip(found, expected, strict=True)]
+    difference = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
+    same = sum(int((ours.argmax(1) == theirs.argmax(1)).sum()) for ours, theirs in pairs)
     return (
         f"checked on {len(x)} random inputs of {'x'.join(map(str, x.shape[1:]))}: read again to the bit; beside the "
-        f"float convolutions the same top-1 for {same} of {len(x)}, largest difference {difference:.1e}"
+        f"float convolutions the same top-1 for {same} of {sum(len(ours) for ours, _ in pairs)}, "
+        f"largest difference {difference:.1e}"
     )
+
+
+def rows(answer: torch.Tensor) -> torch.Tensor:
+    """A row of numbers for each sample; one where there is no dimension for them."""
+    return answer.flatten(1) if answer.dim() > 1 else answer.reshape(1, -1)
 
 
 def packed_bytes(layer: XnorConvolution | BinaryWeightConvolution) -> int:

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from xnornet_port.folding import falling_channels, first_step, is_monotone, is_plain_pooling
 from xnornet_port.kernels import PackedInput
-from xnornet_port.xnor_layers import XnorConvolution
+from xnornet_port.xnor_layers import XnorConvolution, state_of
 
 __all__ = ["FirstLayers"]
 
@@ -61,7 +61,7 @@ class FirstLayers:
         if x.device.type != "cpu" or not torch.backends.mkldnn.enabled:
             return None
         tensors = [tensor for part in self._parts for tensor in (*part._parameters.values(), *part._buffers.values())]
-        state = [(tensor.data_ptr(), tensor._version) for tensor in tensors if tensor is not None]
+        state = [state_of(tensor) for tensor in tensors if tensor is not None]
         if self._current[0] != state:
             self._current = (state, _prepare(self.modules))
         prepared = self._current[1]
@@ -119,7 +119,7 @@ def _prepare(modules: Sequence[nn.Module]) -> _Prepared | None:
     functions = [module for module in modules[1:] if module is not pooling]
     negated = falling_channels(modules[1:place] if place else [], first.out_channels)
     descending = falling_channels(functions, first.out_channels) ^ negated
-    direction, side = torch.where(descending, -1, 1), torch.where(negated, -1.0, 1.0)
+    direction, side = torch.where(descending, -1, 1), torch.where(negated, -1, 1).to(torch.float32)
 
     def value(steps: torch.Tensor) -> torch.Tensor:
         x = (_floats(steps * direction) * side).view(1, -1, 1, 1)
@@ -135,8 +135,8 @@ def _prepare(modules: Sequence[nn.Module]) -> _Prepared | None:
     not_below = first_step(lambda steps: value(steps) >= 0, _LARGEST_FLOAT, direction)
     # In steps s, negative below not_below, zero up to above. Falling channels go through the numbers the other way:
     # s < step is number > -step, that is not number < 1 - step.
-    low = _floats(torch.where(descending, 1 - above, not_below))
-    high = _floats(torch.where(descending, 1 - not_below, above))
+    low = _limits(torch.where(descending, 1 - above, not_below))
+    high = _limits(torch.where(descending, 1 - not_below, above))
     return _Prepared(
         _channels_last(first, side),
         pooling if isinstance(pooling, nn.MaxPool2d) else None,
@@ -166,6 +166,12 @@ def _floats(steps: torch.Tensor) -> torch.Tensor:
     return bits.to(torch.int32).view(torch.float32)
 
 
+def _limits(steps: torch.Tensor) -> torch.Tensor:
+    """`_floats` for `_words_below`: its difference of -0.0 and 0.0 bears a sign, that of -0.0 and -0.0 does not."""
+    limits = _floats(steps)
+    return torch.where(limits == 0, -0.0, limits)
+
+
 def _words_below(values: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
     """Whether finite values (N, H, W, C) are below thresholds (C), as words: the sign bit of their difference.
 
@@ -178,8 +184,13 @@ def _words(truth: torch.Tensor) -> torch.Tensor:
     """Bytes (..., C), the lowest bit of each telling, to int64 (..., ceil(C / 64))."""
     n = truth.shape[-1]
     whole = truth if n % 8 == 0 else functional.pad(truth, (0, -n % 8))
-    octets = whole.view(torch.int64).bitwise_and(_LOWEST_BITS).mul_(_GATHER_BITS).bitwise_right_shift_(56)
+    octets = _eights(whole).bitwise_and(_LOWEST_BITS).mul_(_GATHER_BITS).bitwise_right_shift_(56)
     octets = octets.to(torch.uint8)
     if n % 64:
         octets = functional.pad(octets, (0, -octets.shape[-1] % 8))
-    return octets.view(torch.int64)
+    return _eights(octets)
+
+
+def _eights(octets: torch.Tensor) -> torch.Tensor:
+    """Contiguous bytes (..., 8 n) as int64 (..., n), whatever strides they have where there is one of something."""
+    return octets.flatten().view(torch.int64).view(*octets.shape[:-1], -1)

@@ -116,7 +116,7 @@ def first_step(reached: Callable[[torch.Tensor], torch.Tensor], largest: int, li
 
 def falling_channels(modules: Sequence[nn.Module], n_channels: int) -> torch.Tensor:
     """Per channel, whether an odd number of the modules fall, bool (O)."""
-    falling = torch.zeros(n_channels, dtype=torch.bool)
+    falling = torch.zeros(n_channels, dtype=torch.bool, device="cpu")  # whatever torch.set_default_device says
     for module in modules:
         if isinstance(module, _BatchNorm) and module.weight is not None:
             falling ^= module.weight.detach().cpu() < 0

@@ -3,6 +3,7 @@
     format   "xnornet packed network"
     version  "1"
     source   the file it was made of
+    crc32    of `network` and all tensors, see `_checksum`; files of before it had it are read without
     network  {"objects": [{"class": "nn.Sequential", "fields": {"modules": {"object": 1}}},
                           {"table": [[1, {"object": 2}], ...]},
                           {"class": "xnornet.XnorConvolution", "fields": {"signs": {"tensor": "..."}, "dH": 1, ...}}]}
@@ -15,6 +16,8 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +57,8 @@ def write_packed(network: nn.Module, path: str | Path, source: str) -> None:
     except LuaCompatError as error:
         raise XnorNetError(f"{path}: cannot be written: {error}") from error
     text = json.dumps({"objects": described.objects}, allow_nan=False, separators=(",", ":"))
-    metadata = {"format": _FORMAT, "version": _VERSION, "source": source, "network": text}
+    checksum = _checksum(text, described.tensors)
+    metadata = {"format": _FORMAT, "version": _VERSION, "source": source, "network": text, "crc32": checksum}
     content = save(described.tensors, metadata=metadata)
     with replace_file(path) as file:
         file.write(content)
@@ -74,7 +78,18 @@ def read_packed(path: str | Path) -> nn.Module:
     if unused:
         raise XnorNetError(f"{path}: a damaged packed network: no layer uses the tensor {unused[0]}")
     _check_flow(network, path)
+    if metadata.get("crc32") not in (None, _checksum(metadata["network"], tensors)):
+        raise XnorNetError(f"{path}: a damaged packed network: its numbers are not those that were written")
     return network.eval()
+
+
+def _checksum(description: str, tensors: Mapping[str, np.ndarray]) -> str:
+    """CRC-32, in decimal, of the description and, by name, of each tensor's name, type, shape and bytes."""
+    crc = zlib.crc32(description.encode())
+    for name, array in sorted(tensors.items()):
+        crc = zlib.crc32(f"{name} {array.dtype.name} {array.shape}".encode(), crc)
+        crc = zlib.crc32(array.reshape(-1).view(np.uint8).data, crc)
+    return str(crc)
 
 
 def _contents(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
@@ -224,7 +239,7 @@ def _check_flow(network: nn.Module, path: str | Path) -> None:
         is_sequence = type(container) is nn.Sequential
         # of a Sequential not children(), which leaves out the second place of a module
         children = list(container if is_sequence else container.children())  # type: ignore[arg-type]
-        followers = [*children[1:], None] if is_sequence else [None] * len(children)
+        followers = [*children, None][1:] if is_sequence else [None] * len(children)
         for layer, follower in zip(children, followers, strict=True):
             if not isinstance(layer, XnorConvolution) or layer.thresholds is None:
                 continue

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from xnornet_port.binarization import binary_convolutions, has_binary_weights
 from xnornet_port.errors import XnorNetError
@@ -27,11 +28,15 @@ def packed_network(network: nn.Module) -> nn.Module:
     Binary are all 2-d convolutions but the first and the last (`binary_convolutions`). Behind a BinActiveZ they become
     `XnorConvolution`, elsewhere `BinaryWeightConvolution`. Inside Sequentials, however nested, what leads from one
     XnorConvolution to the next is folded into thresholds; in other containers (tables, graphs, modules of one's own)
-    each Sequential is folded for itself. Raises XnorNetError for a convolution that cannot be packed.
+    each Sequential is folded for itself. Raises XnorNetError for a convolution that cannot be packed, and for a network
+    in another precision than float32.
     """
+    _check_precision(network)
     convolutions = binary_convolutions(network)
     places = {id(module): name for name, module in network.named_modules()}
     is_binary = has_binary_weights(network)
+    if not is_binary:
+        _check_sharing(network, convolutions)
     return _Packing({id(c): places[id(c)] for c in convolutions}, is_binary).packed(network).eval()
 
 
@@ -113,13 +118,32 @@ class _Packing:
         """Weight, alpha (O) and bias on the CPU; alpha to the bit that of the float network with binary weights."""
         weight, bias = convolution.weight.detach().cpu(), convolution.bias
         place = self.places[id(convolution)]
-        if weight.dtype != torch.float32:
-            raise XnorNetError(f"{place}: only float32 is packed, found {weight.dtype}: convert the network to float")
-        if not bool(torch.isfinite(weight).all()):
-            raise XnorNetError(f"{place}: its weights contain nan or infinity; has training diverged?")
         magnitude = weight.abs().flatten(1)
         alpha = magnitude.amax(dim=1) if self.is_binary else scheme_of(convolution).scales(weight)
-        return weight, alpha, None if bias is None else bias.detach().cpu().clone()
+        bias = None if bias is None else bias.detach().cpu().clone()
+        for name, numbers in (("weights", weight), ("scales (the means of |weights|)", alpha), ("biases", bias)):
+            if numbers is not None and not bool(torch.isfinite(numbers).all()):
+                raise XnorNetError(f"{place}: its {name} contain nan or infinity; has training diverged?")
+        return weight, alpha, bias
+
+
+def _check_precision(network: nn.Module) -> None:
+    for place, module in network.named_modules():
+        statistics = (module.running_mean, module.running_var) if isinstance(module, _BatchNorm) else ()
+        for tensor in (*module.parameters(recurse=False), *statistics):
+            if tensor is not None and tensor.is_floating_point() and tensor.dtype != torch.float32:
+                found = f"{place or 'the network'}: only float32 is packed, found {tensor.dtype}"
+                raise XnorNetError(f"{found}: convert the network to float")
+
+
+def _check_sharing(network: nn.Module, convolutions: Sequence[nn.Conv2d]) -> None:
+    """While it is tested, latent weights are binary for every layer that has them, which packing cannot follow."""
+    binary = set(convolutions)
+    weights = {id(convolution.weight): convolution for convolution in convolutions}
+    for place, module in network.named_modules():
+        shared = [weights[id(p)] for p in module.parameters(recurse=False) if id(p) in weights and module not in binary]
+        if shared:
+            raise XnorNetError(f"{place}: stays real, but its weights are those of a binary layer, {shared[0]}")
 
 
 def _geometry(convolution: nn.Conv2d, place: str) -> Geometry:
@@ -127,7 +151,10 @@ def _geometry(convolution: nn.Conv2d, place: str) -> Geometry:
         raise XnorNetError(f"{place}: only zero padding given in numbers is packed, found {convolution}")
     (stride_y, stride_x), (padding_y, padding_x) = convolution.stride, convolution.padding
     dilation_y, dilation_x = convolution.dilation
-    return Geometry((stride_y, stride_x), (padding_y, padding_x), (dilation_y, dilation_x))
+    try:
+        return Geometry.of((stride_y, stride_x), (padding_y, padding_x), (dilation_y, dilation_x))
+    except XnorNetError as error:
+        raise XnorNetError(f"{place}: {error}") from error
 
 
 def _flattened(sequence: nn.Sequential) -> list[nn.Module]:

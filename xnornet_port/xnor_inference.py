@@ -43,6 +43,7 @@ class XnorModel(nn.Module):
         super().__init__()
         self.network = network.requires_grad_(False)
         self._first = FirstLayers.of(network)
+        self._precision = torch.float32
         self.use_backend(backend)
         self.eval()
 
@@ -69,12 +70,14 @@ class XnorModel(nn.Module):
                 "packed, it would be another network; if it was trained so, say it: main.py -binaryWeight, "
                 "cache_tools convert --binary-weight, XnorModel.from_model(..., binary_weights=True)"
             )
-        return cls(packed_network(model), backend)
+        with torch.inference_mode(False):  # whose tensors could not be changed outside of it
+            return cls(packed_network(model), backend)
 
     @classmethod
     def load(cls, path: str | Path, backend: str = "cpu") -> Self:
         """A packed file (`save`, or cache_tools convert). XnorNetError names the file and what is wrong with it."""
-        return cls(read_packed(path), backend)
+        with torch.inference_mode(False):
+            return cls(read_packed(path), backend)
 
     def save(self, path: str | Path, source: str = "") -> None:
         """Write a packed file (safetensors); `source` says in it where the network came from."""
@@ -103,10 +106,14 @@ class XnorModel(nn.Module):
         if not isinstance(x, torch.Tensor):
             hint = ": torch.from_numpy(x)" if isinstance(x, np.ndarray) else ""
             raise XnorNetError(f"a packed network takes a torch.Tensor (N, C, H, W), found {type(x).__name__}{hint}")
-        if x.dim() != 4 or x.dtype != torch.float32 or x.numel() == 0:
+        if x.dim() != 4 or x.dtype != torch.float32 or x.numel() == 0 or x.layout != torch.strided:
+            layout = "" if x.layout == torch.strided else f", {x.layout}: x.to_dense() is one"
             raise XnorNetError(
-                f"a packed network takes float32 (N, C, H, W) with nothing empty, found {x.dtype} {tuple(x.shape)}"
+                "a packed network takes float32 (N, C, H, W) with nothing empty, "
+                f"found {x.dtype} {tuple(x.shape)}{layout}"
             )
+        if self._precision != torch.float32:
+            raise XnorNetError(f"a packed network computes in float32, not {self._precision}: leave it as it was made")
         with torch.no_grad():
             network = self.network
             result: torch.Tensor = self._sequence(network, x) if type(network) is nn.Sequential else network(x)
@@ -127,6 +134,7 @@ class XnorModel(nn.Module):
         is_cuda = any(layer.signs.is_cuda for layer in self.binary_layers)
         if is_cuda != (self.backend == "cuda"):
             self.use_backend("cuda" if is_cuda else "cpu")
+        self._precision = next((layer.alpha.dtype for layer in self.binary_layers), torch.float32)
         return self
 
     def train(self, mode: bool = True) -> Self:

@@ -33,7 +33,7 @@ from xnornet_port.kernels import (
 from xnornet_port.kernels.operations import convolve, convolve_to_signs
 from xnornet_port.kernels.packing import n_words
 
-__all__ = ["BinaryWeightConvolution", "XnorConvolution", "binary_layers"]
+__all__ = ["BinaryWeightConvolution", "XnorConvolution", "binary_layers", "state_of"]
 
 Pair = tuple[int, int]
 # Weights that a BinaryWeightConvolution unpacks at a time: 16 MB of float32.
@@ -109,7 +109,7 @@ class XnorConvolution(nn.Module):
 
     def _prepared(self) -> tuple[PackedWeights, Thresholds | None]:
         """The same two objects until a buffer changes, for backends keep with them what they make of them."""
-        state = [(b.data_ptr(), b._version) for b in self._buffers.values() if b is not None]
+        state = [state_of(buffer) for buffer in self._buffers.values() if buffer is not None]
         if self._current is None or self._current[0] != state:
             thresholds = None
             if self.positive_from is not None and self.negative_to is not None and self.descending is not None:
@@ -137,7 +137,7 @@ class XnorConvolution(nn.Module):
     def _input_scale(self, x: torch.Tensor | PackedInput) -> torch.Tensor:
         if isinstance(x, PackedInput):
             raise XnorNetError(f"{self.place}: its input scale needs real numbers, not bits")
-        return input_scale(x, self.kernel_size, self.geometry.stride, self.geometry.padding)
+        return input_scale(x.to(torch.float32), self.kernel_size, self.geometry.stride, self.geometry.padding)
 
     def unpacked(self) -> torch.Tensor:
         """sign(W) as float32 (O, I, kH, kW)."""
@@ -319,6 +319,14 @@ class BinaryWeightConvolution(nn.Module):
 def binary_layers(network: nn.Module) -> list[XnorConvolution | BinaryWeightConvolution]:
     """The packed layers of a network in its order."""
     return [module for module in network.modules() if isinstance(module, XnorConvolution | BinaryWeightConvolution)]
+
+
+def state_of(tensor: torch.Tensor) -> tuple[int, object]:
+    """Equal to an earlier answer only where the tensor's numbers are those of then.
+
+    Tensors made in torch.inference_mode() do not count their changes: they may always have changed.
+    """
+    return tensor.data_ptr(), object() if tensor.is_inference() else tensor._version
 
 
 def _packed_bits(bits: np.ndarray) -> torch.Tensor:

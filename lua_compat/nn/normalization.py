@@ -100,7 +100,7 @@ def batch_normalization(
 def batch_norm_fields(module: BatchNorm, out: FieldWriter) -> dict[str, object]:
     mean, variance = module.running_mean, module.running_var
     if mean is None or variance is None:
-        mean, variance = torch.zeros(module.num_features), torch.ones(module.num_features)
+        raise out.error(f"{module} has no Torch7 class: it keeps no running statistics, which evaluation there takes")
     return {
         "eps": module.eps,
         "momentum": module.momentum,

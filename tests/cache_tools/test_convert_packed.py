@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import cache_tools.convert_packed
 import lua_compat
 import lua_compat.nn
 from cache_tools.__main__ import main
+from lua_compat.nn.containers import ConcatTable
 from xnornet_port import XnorModel, build_model, load_model
+from xnornet_port.layers import BinActiveZ
 
 
 def test_a_packed_network(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,3 +63,34 @@ def test_checked_on_pictures_of_the_size_the_network_takes(tmp_path: Path, capsy
     lua_compat.save(tmp_path / "small.t7", lua_compat.nn.from_torch(network))
     assert main(["convert", str(tmp_path / "small.t7"), str(tmp_path / "small.xnor.safetensors")]) == 0
     assert "checked on 2 random inputs of 3x32x32" in capsys.readouterr().out
+
+
+def odd_network() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), BinActiveZ(), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1)).eval()
+
+
+def converted(network: nn.Module, folder: Path) -> int:
+    lua_compat.save(folder / "odd.t7", lua_compat.nn.from_torch(network))
+    return main(["convert", str(folder / "odd.t7"), str(folder / "odd.xnor.safetensors"), "--input-size", "3,9,9"])
+
+
+def test_a_network_that_answers_with_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = nn.Sequential(*odd_network(), ConcatTable([nn.Identity(), nn.ReLU()]))
+    assert converted(network, tmp_path) == 0
+    assert "the same top-1 for 4 of 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [(0, "odd.xnor.safetensors: not written: network.0.bias contains nan"), (2, "odd.t7: 2: its biases contain nan")],
+)
+def test_what_has_diverged(layer: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = odd_network()
+    with torch.no_grad():
+        network[layer].bias[0] = torch.nan
+    assert converted(network, tmp_path) == 1
+    error = capsys.readouterr().err
+    assert f"{tmp_path}/{message}" in error
+    assert error.endswith("has training diverged?\n")
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["odd.t7"]

@@ -125,3 +125,37 @@ def test_alexnetxnor_from_pictures_to_bits() -> None:
         bits, expected = first(x), pack_input(nn.Sequential(*modules)(x), "reference")
     assert bits is not None
     assert int((bits.signs != expected.signs).sum()) == 0
+
+
+def test_a_minus_zero_is_zero() -> None:
+    """One weight of 1 and pictures of -0.0: the convolution's output is -0.0, whose sign is 0."""
+    built = network(8, [nn.Identity()])
+    built[0] = nn.Conv2d(1, 8, 1, bias=False)
+    nn.init.ones_(built[0].weight)
+    first = FirstLayers.of(XnorModel.from_model(built, "reference").network)
+    assert first is not None
+    x = torch.tensor([-0.0, 0.0, 1.0, -1.0]).view(1, 1, 2, 2)
+    bits = first(x)
+    assert bits is not None
+    expected = pack_input(built[0](x).detach(), "reference")
+    assert bits.nonzero is not None
+    assert expected.nonzero is not None
+    assert torch.equal(bits.nonzero, expected.nonzero)
+    assert torch.equal(bits.signs, expected.signs)
+
+
+@pytest.mark.parametrize("n", [8, 64])
+@pytest.mark.parametrize("size", [(5, 5), (5, 9), (9, 5)])
+def test_one_pixel_wide_or_high(n: int, size: tuple[int, int]) -> None:
+    """Where there is one of something its stride is anything, which a view as words minds."""
+    built = network(n, [])
+    built[0] = nn.Conv2d(1, n, 5, 3, 2, bias=False)
+    built.insert(1, nn.MaxPool2d(2, (1, 2)))
+    model = XnorModel.from_model(built.eval(), "reference")
+    first = FirstLayers.of(model.network)
+    assert first is not None
+    x = torch.randn(3, 1, *size, generator=torch.Generator().manual_seed(1))
+    bits = first(x)
+    assert bits is not None
+    expected = pack_input(built[1](built[0](x)).detach(), "reference")
+    assert torch.equal(bits.signs, expected.signs)

@@ -17,6 +17,8 @@ from safetensors.numpy import save_file
 from torch import nn
 
 import lua_compat
+from lua_compat.nn.containers import ConcatTable
+from lua_compat.nn.table import CAddTable
 from lua_compat.values import TorchObject
 from xnornet_port import XnorModel, load_model
 from xnornet_port.errors import XnorNetError
@@ -70,9 +72,6 @@ def test_weights_that_are_zero(n_zeros: int, is_binary_input: bool, tmp_path: Pa
 
 
 def test_containers_and_what_is_shared(tmp_path: Path) -> None:
-    from lua_compat.nn.containers import ConcatTable
-    from lua_compat.nn.table import CAddTable
-
     branch = nn.Sequential(nn.BatchNorm2d(4), BinActiveZ(), nn.Conv2d(4, 4, 1))
     middle = nn.Sequential(ConcatTable([branch, nn.Identity()]), CAddTable())
     network = nn.Sequential(nn.Conv2d(3, 4, 1), middle, nn.Conv2d(4, 2, 1)).eval()
@@ -155,6 +154,10 @@ DAMAGE: dict[str, tuple[Change, str]] = {
     "other planes": (with_layer("nInputPlane", 128), "field signs should have shape 24x5x5x2"),
     "a stride of 0": (with_layer("dH", 0), "stride must be one or two whole numbers of at least 1"),
     "a negative padding": (with_layer("padW", -1), "padding must be"),
+    "a stride beyond all sizes": (with_layer("dH", 2**52), "stride must be at most 65536, not 4503599627370496"),
+    "a huge pooling": (with_layer("poolKW", 2**52), "the pooling's kernel must be at most 65536"),
+    "another padding": (with_layer("padW", 1), "its numbers are not those that were written"),
+    "another number": (with_tensor("alpha", lambda a: a * 2), "its numbers are not those that were written"),
     "a string for a number": (with_layer("kH", "5"), "field kH should be a number, found str '5'"),
     "an odd pooling": (with_layer("poolPadH", 7), "more than half its kernel"),
     "pooling without thresholds": (without_thresholds, "it pools, but has no thresholds"),
@@ -180,6 +183,45 @@ def test_damage_is_told_in_one_line(name: str, packed: Path, tmp_path: Path) -> 
     assert str(caught.value).startswith(f"{path}: ")
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [0.01, 0.2, 0.5, 0.9, 0.999])
+def test_a_bit_that_is_another(place: float, packed: Path, tmp_path: Path) -> None:
+    """Wherever in the file, from its header to the last tensor."""
+    content = bytearray(packed.read_bytes())
+    content[int(len(content) * place)] ^= 4
+    path = tmp_path / "damaged.xnor.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(XnorNetError, match="damaged") as caught:
+        read_packed(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_file_from_before_the_checksum(packed: Path, tmp_path: Path) -> None:
+    tensors, metadata = contents(packed)
+    del metadata["crc32"]
+    save_file(tensors, tmp_path / "old.xnor.safetensors", metadata=metadata)
+    ours, theirs = (read_packed(path).state_dict() for path in (packed, tmp_path / "old.xnor.safetensors"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_an_empty_sequential_beside_binary_layers(tmp_path: Path) -> None:
+    branch = nn.Sequential(BinActiveZ(), nn.Conv2d(4, 4, 1))
+    sides = nn.Sequential(ConcatTable([branch, nn.Sequential()]), CAddTable())
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), sides, nn.Conv2d(4, 2, 1)).eval()
+    model = XnorModel.from_model(network, "reference")
+    model.save(tmp_path / "a.xnor.safetensors")
+    x = torch.randn(2, 3, 5, 5)
+    assert torch.equal(XnorModel.load(tmp_path / "a.xnor.safetensors", "reference")(x), model(x))
+
+
+def test_a_normalisation_without_statistics_is_not_written(tmp_path: Path) -> None:
+    """Read again it would normalise by a mean of 0 and a variance of 1."""
+    odd = nn.BatchNorm2d(4, track_running_stats=False)
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), odd, BinActiveZ(), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1)).eval()
+    with pytest.raises(XnorNetError, match=r"cannot be written: modules\[2\]: .* keeps no running statistics"):
+        XnorModel.from_model(network, "reference").save(tmp_path / "a.xnor.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("text", ["", "[", "[1]", "NaN", '{"objects": [[]]}', "[" * 100_000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from xnornet_port import XnorModel, load_model
 from xnornet_port.binarization import Binarizer, binary_convolutions
 from xnornet_port.data import open_data
 from xnornet_port.errors import XnorNetError
+from xnornet_port.input_scale import InputScaledConvolution
 from xnornet_port.kernels import PackedInput
 from xnornet_port.layers import BinActiveZ
 from xnornet_port.summation import convolution_sums
@@ -234,3 +236,89 @@ def test_what_is_refused(golden: Path) -> None:
     odd = ends([*block(6, 6, padding="same")], 6)
     with pytest.raises(XnorNetError, match="only zero padding given in numbers"):
         XnorModel.from_model(odd)
+    with pytest.raises(XnorNetError, match=r"^3: stride must be one or two whole numbers of at least 1, not \(0, 0\)$"):
+        XnorModel.from_model(ends(block(6, 6, stride=0), 6))
+    with pytest.raises(XnorNetError, match=r"found torch\.float32 \(1, 3, 9, 9\), torch\.sparse_coo: x\.to_dense"):
+        plain()(torch.ones(1, 3, 9, 9).to_sparse())
+
+
+def plain() -> XnorModel:
+    return XnorModel.from_model(exact_numbers(TOPOLOGIES["nested"]()))
+
+
+@pytest.mark.parametrize("part", [0, 1, 3, 4, -1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_other_precisions_are_refused(part: int, dtype: torch.dtype) -> None:
+    """Before packing, wherever in the network, and after it."""
+    network = ends([*block(6, 6), SpatialBatchNormalization(6, affine=False)], 6)
+    network[part].to(dtype)
+    with pytest.raises(XnorNetError, match=f"^{len(network) - 1 if part < 0 else part}: only float32 is packed, found"):
+        XnorModel.from_model(network, binary_weights=True)
+    with pytest.raises(XnorNetError, match=f"computes in float32, not {re.escape(str(dtype))}"):
+        plain().to(dtype)(torch.ones(1, 3, 9, 9))
+
+
+def test_what_has_diverged_is_refused() -> None:
+    """A file of it could not be read again."""
+    for change, name in (("bias", "biases"), ("weight", "weights"), ("size", "scales")):
+        network = ends(block(6, 6), 6)
+        with torch.no_grad():
+            if change == "size":
+                network[3].weight[0] = 3e38  # its sum is no float32
+            else:
+                getattr(network[3], change).view(-1)[1] = torch.inf
+        with pytest.raises(XnorNetError, match=f"^3: its {name} .*contain nan or infinity; has training diverged"):
+            XnorModel.from_model(network)
+
+
+def test_weights_of_a_binary_and_a_real_layer() -> None:
+    """The float network is tested with binary weights wherever they are used."""
+    network = nn.Sequential(nn.Conv2d(3, 6, 3), BinActiveZ(), nn.Conv2d(6, 6, 3), nn.Conv2d(6, 6, 3))
+    network[3].weight = network[2].weight
+    with pytest.raises(XnorNetError, match="^3: stays real, but its weights are those of a binary layer, Conv2d"):
+        XnorModel.from_model(network)
+    Binarizer(network).binarize()
+    assert len(XnorModel.from_model(network).binary_layers) == 1
+
+
+def test_inference_mode(tmp_path: Path) -> None:
+    """Made, copied and called in it and out of it; tensors made in it do not count their changes."""
+    network, x = exact_numbers(TOPOLOGIES["nested"]()), torch.ones(1, 3, 12, 12)
+    expected = plain()(x)
+    plain().save(tmp_path / "a.xnor.safetensors")
+    with torch.inference_mode():
+        models = [plain(), XnorModel.load(tmp_path / "a.xnor.safetensors"), XnorModel.from_model(network)]
+        models += [copy.deepcopy(model) for model in models]
+        assert all(torch.equal(model(x), expected) for model in models)
+        other = XnorModel.from_model(exact_numbers(TOPOLOGIES["nested"](), seed=2))
+    assert all(torch.equal(model(x), expected) for model in models)
+    with torch.inference_mode():
+        for model in models:
+            model.load_state_dict(other.state_dict())
+            assert torch.equal(model(x), other(x))
+            assert not torch.equal(model(x), expected)
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.device("meta")])
+def test_defaults_of_torch_do_not_matter(default: torch.dtype | torch.device) -> None:
+    network, x = exact_numbers(TOPOLOGIES["nested"]()), torch.ones(1, 3, 12, 12)
+    expected = plain()(x)
+    try:
+        if isinstance(default, torch.dtype):
+            torch.set_default_dtype(default)
+        else:
+            torch.set_default_device(default)
+        found = XnorModel.from_model(network)(x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert torch.equal(found, expected)
+
+
+def test_an_input_scale_under_autocast() -> None:
+    """What comes in is bfloat16 then; K is found in float32, as alpha dot is."""
+    layers = [SpatialBatchNormalization(6), InputScaledConvolution(nn.Conv2d(6, 6, 3, bias=False))]
+    model, x = XnorModel.from_model(exact_numbers(ends(layers, 6))), torch.ones(1, 3, 9, 9)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model(x)
+    torch.testing.assert_close(found.float(), model(x), rtol=0.02, atol=0.02)  # bfloat16 has 8 bits

@@ -12,17 +12,21 @@ from xnornet_port.errors import XnorNetError
 __all__ = ["Geometry", "Pair", "Pooling", "as_pair"]
 
 Pair = tuple[int, int]  # (vertical, horizontal), as torch.nn has them
+# Strides, paddings, dilations: what a size is calculated of stays far below 2^63 then, in C as here.
+_LARGEST = 1 << 16
 
 
 def as_pair(value: int | Pair, name: str, at_least: int) -> Pair:
-    """`value` twice, or the two of it; XnorNetError where one is not a whole number of at least `at_least`."""
-    if type(value) is int and value >= at_least:  # the rule, and quick: it is part of many calls
+    """`value` twice, or the two of it; XnorNetError where one is not a whole number from `at_least` to 65536."""
+    if type(value) is int and at_least <= value <= _LARGEST:  # the rule, and quick: it is part of many calls
         return value, value
     pair = tuple(value) if isinstance(value, Sequence) else (value, value)  # a tensor is none
     if len(pair) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < at_least for n in pair):
         raise XnorNetError(
             f"{name} must be one or two whole numbers of at least {at_least}, not {' '.join(repr(value).split())}"
         )
+    if max(pair) > _LARGEST:
+        raise XnorNetError(f"{name} must be at most {_LARGEST}, not {max(pair)}")
     return pair
 
 

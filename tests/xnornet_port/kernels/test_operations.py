@@ -275,6 +275,9 @@ def test_mistakes_are_said(backend: Backend) -> None:
         ((x.to(torch.complex64), packed), r"must be real, not torch\.complex64"),
         ((x, packed, 1, 0, 1, "reference", 2.0), "the factor must be a torch.Tensor, not float"),
         ((x, packed, 1, -1), "padding must be"),
+        ((x, packed, 2**62, 2**61), "stride must be at most 65536, not 4611686018427387904"),
+        ((x, packed, 1, (0, 2**17)), "padding must be at most 65536, not 131072"),
+        ((x, packed, 1, 0, 2**64), "dilation must be at most 65536"),
         ((x, packed, 1, 0, (1, 0)), "dilation must be"),
         ((PackedInput(torch.zeros(1, 4, 4, 2, dtype=torch.int64), None, 3), packed), "cannot have shape"),
     ]:
