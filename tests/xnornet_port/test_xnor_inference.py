@@ -254,7 +254,7 @@ def test_other_precisions_are_refused(part: int, dtype: torch.dtype) -> None:
     network[part].to(dtype)
     with pytest.raises(XnorNetError, match=f"^{len(network) - 1 if part < 0 else part}: only float32 is packed, found"):
         XnorModel.from_model(network, binary_weights=True)
-    with pytest.raises(XnorNetError, match=f"computes in float32, not {re.escape(str(dtype))}"):
+    with pytest.raises(XnorNetError, match=rf"computes in float32, not {re.escape(str(dtype))}"):
         plain().to(dtype)(torch.ones(1, 3, 9, 9))
 
 
