@@ -275,7 +275,7 @@ def test_weights_of_a_binary_and_a_real_layer() -> None:
     """The float network is tested with binary weights wherever they are used."""
     network = nn.Sequential(nn.Conv2d(3, 6, 3), BinActiveZ(), nn.Conv2d(6, 6, 3), nn.Conv2d(6, 6, 3))
     network[3].weight = network[2].weight
-    with pytest.raises(XnorNetError, match="^3: stays real, but its weights are those of a binary layer, Conv2d"):
+    with pytest.raises(XnorNetError, match=r"^3: stays real, but its weights are those of a binary layer, Conv2d"):
         XnorModel.from_model(network)
     Binarizer(network).binarize()
     assert len(XnorModel.from_model(network).binary_layers) == 1
