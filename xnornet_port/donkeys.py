@@ -193,10 +193,9 @@ class DonkeyPool:
 
     def _how_far_ahead(self, requests: Sequence[BatchRequest]) -> int:
         count = len(self._donkeys)
-        first_bytes = (
-            math.prod(self._loader.input_shape(requests[0])) * 4 if requests else 1
-        )  # only the last is smaller
-        return min(max(AHEAD_BYTES // first_bytes, count), 2 * count)
+        # Of a pass only the last batch may be smaller.
+        largest = math.prod(self._loader.input_shape(requests[0])) * 4 if requests else 1
+        return min(max(AHEAD_BYTES // largest, count), 2 * count)
 
     def _drop_made_ahead(self, restore_all: bool = False) -> None:
         if not self._donkeys:
