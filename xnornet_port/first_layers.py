@@ -60,8 +60,9 @@ class FirstLayers:
         """
         if x.device.type != "cpu" or not torch.backends.mkldnn.enabled:
             return None
-        tensors = [tensor for part in self._parts for tensor in (*part._parameters.values(), *part._buffers.values())]
-        state = [state_of(tensor) for tensor in tensors if tensor is not None]
+        state = state_of(
+            tensor for part in self._parts for tensor in (*part._parameters.values(), *part._buffers.values())
+        )
         if self._current[0] != state:
             self._current = (state, _prepare(self.modules))
         prepared = self._current[1]
@@ -97,7 +98,8 @@ class _Prepared:
         y = self.convolution(x.contiguous(memory_format=torch.channels_last))
         if self.pooling is not None:
             y = self.pooling(y)
-        values = y.permute(0, 2, 3, 1).contiguous()  # (N, H, W, C), as they lie in memory
+        y = y.permute(0, 2, 3, 1)
+        values = y.flatten().view(y.shape)  # (N, H, W, C), as they lie in memory; contiguous() keeps a size 1's stride
         if not math.isfinite(values.sum().item()):
             return None
         below_low = _words_below(values, self.low)
@@ -184,13 +186,8 @@ def _words(truth: torch.Tensor) -> torch.Tensor:
     """Bytes (..., C), the lowest bit of each telling, to int64 (..., ceil(C / 64))."""
     n = truth.shape[-1]
     whole = truth if n % 8 == 0 else functional.pad(truth, (0, -n % 8))
-    octets = _eights(whole).bitwise_and(_LOWEST_BITS).mul_(_GATHER_BITS).bitwise_right_shift_(56)
+    octets = whole.view(torch.int64).bitwise_and(_LOWEST_BITS).mul_(_GATHER_BITS).bitwise_right_shift_(56)
     octets = octets.to(torch.uint8)
     if n % 64:
         octets = functional.pad(octets, (0, -octets.shape[-1] % 8))
-    return _eights(octets)
-
-
-def _eights(octets: torch.Tensor) -> torch.Tensor:
-    """Contiguous bytes (..., 8 n) as int64 (..., n), whatever strides they have where there is one of something."""
-    return octets.flatten().view(torch.int64).view(*octets.shape[:-1], -1)
+    return octets.view(torch.int64)

@@ -7,7 +7,7 @@ names of their own, which is what packed files are made of.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import prod
 from typing import Any, Self
 
@@ -109,7 +109,7 @@ class XnorConvolution(nn.Module):
 
     def _prepared(self) -> tuple[PackedWeights, Thresholds | None]:
         """The same two objects until a buffer changes, for backends keep with them what they make of them."""
-        state = [state_of(buffer) for buffer in self._buffers.values() if buffer is not None]
+        state = state_of(self._buffers.values())
         if self._current is None or self._current[0] != state:
             thresholds = None
             if self.positive_from is not None and self.negative_to is not None and self.descending is not None:
@@ -321,12 +321,12 @@ def binary_layers(network: nn.Module) -> list[XnorConvolution | BinaryWeightConv
     return [module for module in network.modules() if isinstance(module, XnorConvolution | BinaryWeightConvolution)]
 
 
-def state_of(tensor: torch.Tensor) -> tuple[int, object]:
-    """Equal to an earlier answer only where the tensor's numbers are those of then.
-
-    Tensors made in torch.inference_mode() do not count their changes: they may always have changed.
-    """
-    return tensor.data_ptr(), object() if tensor.is_inference() else tensor._version
+def state_of(tensors: Iterable[torch.Tensor | None]) -> object:
+    """Equal to an earlier answer only where the tensors and their numbers are those of then."""
+    try:
+        return [(tensor.data_ptr(), tensor._version) for tensor in tensors if tensor is not None]
+    except RuntimeError:  # tensors made in torch.inference_mode() do not count their changes: they may have changed
+        return object()
 
 
 def _packed_bits(bits: np.ndarray) -> torch.Tensor:

@@ -7,12 +7,11 @@ network's sums are exact, so that the packed one has to answer to the bit.
 from __future__ import annotations
 
 import copy
-import os
 import tempfile
 from pathlib import Path
 
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -132,25 +131,23 @@ def networks(draw: st.DrawFn) -> tuple[nn.Sequential, torch.Tensor]:
 
 
 def takes(network: nn.Module, x: torch.Tensor) -> bool:
-    """Whether the pictures are large enough, and the network's sums so small that they are exact."""
+    """Whether the pictures are large enough."""
     try:
         with torch.no_grad():
-            answer = network(x)
+            return bool(network(x).numel())
     except RuntimeError:
         return False
-    return answer.numel() > 0 and bool(torch.isfinite(answer).all())
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=90)
 @given(networks(), st.sampled_from(["cpu", "reference"]), st.booleans())
 def test_packed_networks_answer_to_the_bit(drawn: tuple[nn.Sequential, torch.Tensor], backend: str, kept: bool) -> None:
     network, x = drawn
-    if not takes(network, x):
-        return
+    assume(takes(network, x))
     model = XnorModel.from_model(network, backend)
     if kept:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(os.path.join(folder, "a.xnor.safetensors"))
+            path = Path(folder, "a.xnor.safetensors")
             model.save(path)
             model = XnorModel.load(path, backend)
     with torch.no_grad():
