@@ -70,8 +70,7 @@ def exit_code(words: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         return 0
     except (LuaCompatError, XnorNetError, OSError) as error:
-        problem = tool_problem(error)
-        tell(f"cache_tools {chosen}: {one_line(problem)}")
+        tell(f"cache_tools {chosen}: {one_line(tool_problem(error))}")
         return COMMANDS[chosen].failure
     except KeyboardInterrupt:
         tell(f"cache_tools {chosen}: stopped")

@@ -40,6 +40,7 @@ exit codes: 0 done, 1 an error, told in one line, or `check` found something wro
 
 DATA_CACHES = {"train": "trainCache.t7", "val": "testCache.t7"}
 STATISTICS_CACHE = "meanstdCache.t7"
+CACHES = (*DATA_CACHES.values(), STATISTICS_CACHE)
 LARGEST_CACHE = 4 << 30
 """Bytes of a cache file in a tar; ImageNet's trainCache.t7 has about 0.3 GB."""
 
@@ -190,34 +191,32 @@ def unpack_caches(path: Path, folder: Path) -> list[str]:
     with open_tar(path) as tar:
         members, others = _cache_members(tar, path)
         folder.mkdir(parents=True, exist_ok=True)
-        contents = []
         with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=folder) as unfinished:
             for name, member in members.items():
                 with open(os.path.join(unfinished, name), "wb") as file:
                     shutil.copyfileobj(tar.extractfile(member) or io.BytesIO(), file)
-                contents.append(f"{name}: {_contents(os.path.join(unfinished, name), f'{path}, {name}')}")
+            contents = [f"{name}: {_contents(os.path.join(unfinished, name), f'{path}, {name}')}" for name in CACHES]
             for name in members:
                 _require_absent_or_same(folder / name, Path(unfinished, name))
             for name in members:
                 os.replace(os.path.join(unfinished, name), folder / name)
     done = [f"{path}: {', '.join(sorted(members))} are in {folder}"]
-    return done + ([f"left out: {', '.join(others)}"] if others else []) + sorted(contents, reverse=True)
+    return done + ([f"left out: {', '.join(others)}"] if others else []) + contents
 
 
 def _cache_members(tar: tarfile.TarFile, path: Path) -> tuple[dict[str, tarfile.TarInfo], list[str]]:
     """The three caches by name, and the names of what else is in the tar."""
-    wanted = {*DATA_CACHES.values(), STATISTICS_CACHE}
     members: dict[str, tarfile.TarInfo] = {}
     others = []
     for name, member in regular_members(tar, path):
-        if name not in wanted:
+        if name not in CACHES:
             others.append(member.name)
         elif name in members or member.size > LARGEST_CACHE:
             raise XnorNetError(f"{path}: {name} is in it twice, or of {member.size} bytes; not a cache.tar")
         else:
             members[name] = member
-    if set(members) != wanted:
-        raise XnorNetError(f"{path}: not a cache.tar, it lacks {', '.join(sorted(wanted - set(members)))}")
+    if len(members) < len(CACHES):
+        raise XnorNetError(f"{path}: not a cache.tar, it lacks {', '.join(sorted(set(CACHES) - set(members)))}")
     return members, others
 
 
@@ -282,8 +281,7 @@ def _build(arguments: argparse.Namespace, say: Say) -> int:
         progress=partial(progress_bar, quiet=arguments.quiet),
         n_samples=arguments.samples,
     )
-    names = (*DATA_CACHES.values(), STATISTICS_CACHE)
-    missing = [name for name in names if not os.path.isfile(os.path.join(arguments.cache, name))]
+    missing = [name for name in CACHES if not os.path.isfile(os.path.join(arguments.cache, name))]
     if missing:
         print(f"{arguments.cache}: {', '.join(missing)} could not be written there", file=sys.stderr)
     return 1 if missing else 0

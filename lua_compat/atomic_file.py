@@ -22,8 +22,8 @@ def replace_file(path: str | Path, sync: bool = True) -> Iterator[BinaryIO]:
     """A file to write into, which becomes `path` when the block ends without an exception.
 
     It is written beside `path` under another name, brought to the disk (fsync) and renamed. A symbolic link
-    stays and its target is replaced; permissions of an existing file are kept. OSError as the system has it, and
-    where `path` is a folder, a device or a pipe, which stays as it is.
+    stays and its target is replaced; permissions of an existing file are kept. OSError as the system has it, of
+    `path` where it names no file, and where `path` is a folder, a device or a pipe, which stays as it is.
     """
     target = replaceable(path)
     temporary = target.with_name(temporary_name(target.name))

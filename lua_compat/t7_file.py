@@ -260,7 +260,7 @@ def read_buffer(
     if first.values or first.problem is None:
         return first
     further = [each for each in failed if not each.values and each.reached() > first.reached()]
-    best = [*further, first][0]
+    best = further[0] if further else first
     if best.started:
         return best
     raise best.problem or first.problem

@@ -444,7 +444,12 @@ def test_modules_made_in_pytorch_become_the_class_that_can_do_it(layer: nn.Modul
 
 @pytest.mark.parametrize(
     "layer",
-    [nn.Conv2d(1, 1, 3, padding="same"), nn.Conv2d(2, 2, 3, groups=2, dilation=2), nn.AvgPool2d(2, divisor_override=1)],
+    [
+        nn.Conv2d(1, 1, 3, padding="same"),
+        nn.Conv2d(2, 2, 3, groups=2, dilation=2),
+        nn.AvgPool2d(2, divisor_override=1),
+        nn.BatchNorm2d(2, track_running_stats=False),
+    ],
 )
 def test_what_no_torch7_class_can_do_is_refused(layer: nn.Module) -> None:
     with pytest.raises(ModuleError, match="has no Torch7 class"):
