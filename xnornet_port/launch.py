@@ -30,12 +30,14 @@ POLL_SECONDS = 0.05
 
 
 def launch(n_processes: int, argv: Sequence[str], say: Callable[[str], None]) -> int:
-    """Run `main.py argv` in `n_processes` processes; returns the exit code of the first that failed, or 0.
+    """Run `main.py argv` in `n_processes` processes; returns the first exit code of one killed or failed, or 0.
 
     Signals go on to all of them. When one fails the others have 20 s to end, then they are killed. What the first
     writes on standard error goes to `say` as it comes, and what is to be said of the one that failed. Raises
     XnorNetError where they cannot be started.
     """
+    if not hasattr(os, "fork"):  # nor can a process be given an open socket there
+        raise XnorNetError("-nGPU above 1 needs Linux, macOS or another Unix; leave it out")
     with ExitStack() as stack:
         # open from here on: a port that is only looked for may be another program's when the first process needs it
         meeting = stack.enter_context(socket.create_server(("127.0.0.1", 0)))

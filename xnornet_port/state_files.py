@@ -146,7 +146,8 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         (length,) = struct.unpack("<Q", file.read(8))
         for name, entry in json.loads(file.read(length)).items():  # in the order of the file
             start, end = entry["data_offsets"]
-            data, dtype = bytearray(file.read(end - start)), dtypes[entry["dtype"]]
+            data, dtype = bytearray(end - start), dtypes[entry["dtype"]]
+            file.readinto(data)
             flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
             tensors[name] = flat.reshape(entry["shape"])
     return tensors

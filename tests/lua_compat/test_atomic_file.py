@@ -52,12 +52,14 @@ def test_a_long_name(tmp_path: Path, name: str) -> None:
     assert path.read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("name", ["model_1.t7", "two\nlines", "\udcff.t7"])
-def test_the_name_that_is_written_under_tells_the_wanted_one(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "told"), [("model_1.t7", "model_1.t7"), ("two\nlines", "two\nlines"), ("a\udcffb.t7", "ab.t7")]
+)
+def test_the_name_that_is_written_under_tells_the_wanted_one(tmp_path: Path, name: str, told: str) -> None:
     with replace_file(tmp_path / name):
         (written,) = os.listdir(tmp_path)
     assert written != name
-    assert wanted_name(written) == os.fsencode(name).decode(errors="ignore")
+    assert wanted_name(written) == told
     assert wanted_name(name) is None
 
 

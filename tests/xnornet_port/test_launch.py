@@ -17,6 +17,7 @@ import pytest
 
 import xnornet_port.launch
 from xnornet_port import cli
+from xnornet_port.errors import XnorNetError
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,6 +106,12 @@ def test_processes_that_cannot_be_started_are_one_line(
         "error: -nGPU 2: process 2 of 2 cannot be started (Resource temporarily unavailable); try a smaller -nGPU\n"
     )
     assert started[0].returncode == -signal.SIGKILL
+
+
+def test_systems_that_cannot_hand_on_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "fork")
+    with pytest.raises(XnorNetError, match="-nGPU above 1 needs Linux"):
+        xnornet_port.launch.launch(2, [], lambda line: None)
 
 
 def test_a_worker_that_hangs_with_the_pipe_open_keeps_nobody(

@@ -71,9 +71,10 @@ def test_weights_that_are_zero(n_zeros: int, is_binary_input: bool, tmp_path: Pa
     assert torch.equal(model.binary_layers[0].unpacked(), weight.sign())
 
 
-def test_containers_and_what_is_shared(tmp_path: Path) -> None:
+@pytest.mark.parametrize("around", [nn.Identity(), nn.Sequential()])
+def test_containers(around: nn.Module, tmp_path: Path) -> None:
     branch = nn.Sequential(nn.BatchNorm2d(4), BinActiveZ(), nn.Conv2d(4, 4, 1))
-    middle = nn.Sequential(ConcatTable([branch, nn.Identity()]), CAddTable())
+    middle = nn.Sequential(ConcatTable([branch, around]), CAddTable())
     network = nn.Sequential(nn.Conv2d(3, 4, 1), middle, nn.Conv2d(4, 2, 1)).eval()
     model = XnorModel.from_model(network, "reference")
     model.save(tmp_path / "a.xnor.safetensors")
@@ -203,16 +204,6 @@ def test_a_file_from_before_the_checksum(packed: Path, tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "old.xnor.safetensors", metadata=metadata)
     ours, theirs = (read_packed(path).state_dict() for path in (packed, tmp_path / "old.xnor.safetensors"))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-def test_an_empty_sequential_beside_binary_layers(tmp_path: Path) -> None:
-    branch = nn.Sequential(BinActiveZ(), nn.Conv2d(4, 4, 1))
-    sides = nn.Sequential(ConcatTable([branch, nn.Sequential()]), CAddTable())
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), sides, nn.Conv2d(4, 2, 1)).eval()
-    model = XnorModel.from_model(network, "reference")
-    model.save(tmp_path / "a.xnor.safetensors")
-    x = torch.randn(2, 3, 5, 5)
-    assert torch.equal(XnorModel.load(tmp_path / "a.xnor.safetensors", "reference")(x), model(x))
 
 
 def test_a_normalisation_without_statistics_is_not_written(tmp_path: Path) -> None:
