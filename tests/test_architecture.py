@@ -113,6 +113,17 @@ def test_everything_in_all_is_there(package: str) -> None:
     assert not missing
 
 
+def test_every_file_has_a_name_for_any_system() -> None:
+    """Windows has no colons in names; a run's folder has, and would be found here if it were added by mistake."""
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a checkout, or no git")
+    names = listed.stdout.split("\0")
+    assert "main.py" in names
+    assert [name for name in names if re.search(r'[<>:"|?*\\]|(^|/)-', name)] == []
+
+
 def test_the_port_map_names_what_exists() -> None:
     """Every `lua_compat...` and `xnornet_port...` name in docs/port_map.md can be imported."""
     text = (ROOT / "docs" / "port_map.md").read_text(encoding="utf-8")
