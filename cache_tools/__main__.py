@@ -7,17 +7,18 @@ module of the command that is run is imported.
 
 import argparse
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from cache_tools.console import tool_problem
 from lua_compat.errors import LuaCompatError
 from xnornet_port.errors import XnorNetError, one_line
 from xnornet_port.standard_streams import standard_streams, tell
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
 
 INTERRUPTED = 130  # the exit code of a program ended by Ctrl-C
 
@@ -102,5 +103,12 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
     return parser
 
 
+def program() -> NoReturn:
+    """`main` as a whole process."""
+    code = main()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C that comes too late gives no traceback of PyTorch's end
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

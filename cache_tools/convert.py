@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
-import os
-import stat
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,12 +27,14 @@ from cache_tools.console import add_quiet
 from cache_tools.convert_packed import picture_size, write_packed_network
 from cache_tools.network_input import input_size, known_input_size
 from cache_tools.network_profile import REFUSALS
+from cache_tools.unfinished_file import unfinished_file
 from cache_tools.value_tree import kind_of
 from lua_compat.errors import LuaCompatError
 from lua_compat.nn.class_names import Names
 from lua_compat.nn.table import flattened
 from lua_compat.values import LuaTable, TorchObject
 from xnornet_port.errors import reason_of
+from xnornet_port.model import require_shallow
 from xnornet_port.packed_file import PACKED_SUFFIX
 from xnornet_port.schemes import import_schemes
 
@@ -135,12 +135,8 @@ def convert_unpacked(
     say: Callable[[str], None],
 ) -> None:
     """Write, read again, compare, and only then put the file in its place."""
-    unfinished = arguments.target.with_name(f".unfinished-{arguments.target.name}")
-    try:
-        unfinished.touch()  # where that cannot be, the system says why; what follows would not
-        permissions = stat.S_IMODE(unfinished.stat().st_mode)
+    with unfinished_file(arguments.target) as unfinished:
         read_again = written(network, write, unfinished, arguments, x)
-        unfinished.chmod(permissions)  # safetensors makes a file for its owner alone
         if arguments.no_check or x is None:
             say(
                 "not checked"
@@ -149,9 +145,6 @@ def convert_unpacked(
             )
         else:
             say(check(network, read_again(source), x, arguments))
-        os.replace(unfinished, arguments.target)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def written(
@@ -161,7 +154,9 @@ def written(
     try:
         return write(network, unfinished, arguments, x)
     except (RuntimeError, SafetensorError) as error:
-        raise ConvertError(f"{arguments.target}: not written ({reason_of(error)})") from error
+        beneath = error.__context__  # what stopped a file of Python's that PyTorch wrote into
+        reason = reason_of(beneath if isinstance(beneath, OSError) else error)
+        raise ConvertError(f"{arguments.target}: not written ({reason})") from error
 
 
 def require_input(network: nn.Module, x: torch.Tensor, path: Path) -> None:
@@ -211,9 +206,11 @@ def network_object(path: Path, key: str | None) -> TorchObject:
 
 def readable(source: TorchObject, path: Path) -> nn.Module:
     try:
-        return lua_compat.nn.to_torch(source)
+        network = lua_compat.nn.to_torch(source)
     except LuaCompatError as error:
         raise type(error)(f"{path}: {error}") from error
+    require_shallow(network, path)
+    return network
 
 
 def summary(source: TorchObject, network: nn.Module) -> Iterator[str]:
@@ -245,7 +242,8 @@ def write_t7(network: nn.Module, target: Path, arguments: argparse.Namespace, x:
 
 
 def write_state(network: nn.Module, target: Path, arguments: argparse.Namespace, x: torch.Tensor | None) -> ReadAgain:
-    torch.save(network.state_dict(), target)
+    with open(target, "wb") as file:
+        torch.save(network.state_dict(), file)
 
     def read_again(source: TorchObject) -> nn.Module:
         return with_state(source, torch.load(target, weights_only=True), arguments.float)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from cache_tools.console import UNFINISHED
 from cache_tools.network_profile import profile_network
+from cache_tools.unfinished_file import unfinished_file
 from lua_compat.nn.table import flattened
 from xnornet_port.binarization import Binarizer, has_binary_weights
 from xnornet_port.errors import XnorNetError
@@ -26,9 +25,10 @@ PICTURES = (3, 224, 224)  # the check's input where neither --input-size nor the
 def picture_size(network: nn.Module) -> tuple[int, ...]:
     """Channels, height and width of a picture that the network answers by one row of scores."""
     try:
-        return profile_network(network, binary_weights=False, size=None)[0].input_shape[-3:]
+        layers = profile_network(network, binary_weights=False, size=None)
     except XnorNetError:
-        return PICTURES
+        layers = []
+    return layers[0].input_shape[-3:] if layers else PICTURES
 
 
 def write_packed_network(
@@ -53,15 +53,11 @@ def write_packed_network(
         say(f"  {layer.place}: {layer!r}, {packed_bytes(layer):,} bytes for {float_bytes(layer):,}")
     packed, real = (sum(map(count, model.binary_layers)) for count in (packed_bytes, float_bytes))
     say(f"binary layers: {packed:,} bytes in place of {real:,}, 1/{real / packed:.1f}")
-    unfinished = target.with_name(f"{UNFINISHED}{target.name}")
-    try:
+    with unfinished_file(target) as unfinished:
         model.save(unfinished, source=source.name)
         again = XnorModel.load(unfinished)
         require_equal(model, again, target)
         say("not checked on an input" if x is None else compared(network, model, again, x, target))
-        os.replace(unfinished, target)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def require_equal(model: XnorModel, again: XnorModel, target: Path) -> None:

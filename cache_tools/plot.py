@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cache_tools.console import add_quiet
 from cache_tools.run_folder import first_epoch, learning_rates, read_curves
+from cache_tools.svg_chart import is_drawable
+from lua_compat.atomic_file import replace_file
 from xnornet_port.errors import XnorNetError, one_line
 
 __all__ = ["EPILOG", "add_arguments", "run"]
@@ -50,9 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
     curves = [read_curves(folder) for folder in arguments.runs]
     figure = draw(arguments.runs, curves)
     known = figure.canvas.get_supported_filetypes()
-    if output.suffix.lstrip(".").lower() not in known:
+    kind = output.suffix.lstrip(".").lower()
+    if kind not in known:
         raise XnorNetError(f"{output}: the name should end in one of {', '.join('.' + name for name in sorted(known))}")
-    figure.savefig(output, dpi=120)
+    with replace_file(output, sync=False) as file:
+        figure.savefig(file, format=kind, dpi=120)
     if not arguments.quiet:
         print(output)
     return 0
@@ -101,6 +106,7 @@ def run_label(folder: Path) -> str:
 def draw_line(axes: Any, folder: Path, values: list[float], style: str, label: str, is_rate: bool = False) -> None:
     """Of one epoch training's square is around test's dot where the two coincide, and the rate is a dot: no step."""
     start = first_epoch(folder)
+    values = [value if is_drawable(value) else math.nan for value in values]
     shape: dict[str, Any] = {"markersize": 4}
     if is_rate:
         shape |= {"drawstyle": "steps-post", "marker": "o" if len(values) == 1 else ""}

@@ -16,25 +16,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from cache_tools.class_names import ClassNames, find_class_names
 from cache_tools.console import add_quiet, positive, progress_bar
 from cache_tools.contact_sheet import Tile, check_sheet, write_sheet
 from cache_tools.imagenet_sources import is_picture
 from cache_tools.network_input import input_channels
-from cache_tools.network_profile import REFUSALS
 from cache_tools.network_source import add_weight_options, newest_model, wants_binary_weights
-from cache_tools.prediction import Answer, Fault, Predictor
+from cache_tools.prediction import Answer, Fault, Predictor, count_classes
 from cache_tools.run_folder import recorded_options, recorded_size
-from xnornet_port.answers import class_scores
 from xnornet_port.binarization import Binarizer
 from xnornet_port.cifar import is_cifar, pixel_statistics
 from xnornet_port.cifar_files import read_cifar
 from xnornet_port.cifar_names import CIFAR_CLASSES, CIFAR_SIDE
 from xnornet_port.dataset_cache import read_statistics
-from xnornet_port.errors import XnorNetError, one_line, reason_of
+from xnornet_port.errors import XnorNetError, one_line
 from xnornet_port.model import load_model
 from xnornet_port.preprocessing import ChannelStatistics, Preprocessing
 
@@ -194,22 +189,6 @@ def cached_statistics(folders: Sequence[Path]) -> ChannelStatistics:
         where = " and ".join(map(str, folders))
         raise XnorNetError(f"no {STATISTICS} in {where}: name the folder of the caches with --cache")
     return read_statistics(str(files[0]))
-
-
-def count_classes(network: nn.Module, side: int) -> int:
-    """How many classes the network answers for. Raises XnorNetError where it does not take such a picture."""
-    try:
-        with torch.no_grad():
-            return class_scores(network.eval(), torch.zeros(1, 3, side, side)).shape[1]
-    except REFUSALS as error:
-        reason, channels = reason_of(error), input_channels(network)
-        if channels not in (None, 3):
-            raise XnorNetError(
-                f"the network takes pictures of {channels} channel{'s' * (channels != 1)}, and predict gives it 3: "
-                f"red, green and blue ({reason})"
-            ) from error
-        advice = "it has no convolution: does it take pictures?" if channels is None else "give --crop-size"
-        raise XnorNetError(f"the network takes no picture of {side} pixels ({reason}); {advice}") from error
 
 
 def lines(answer: Answer, names: ClassNames, top: int) -> list[str]:

@@ -13,13 +13,16 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from cache_tools.network_input import input_channels
+from cache_tools.network_profile import REFUSALS
 from lua_compat import Generator
 from xnornet_port.answers import class_scores
 from xnornet_port.binarization import Binarizer
+from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.preprocessing import Preprocessing, evaluation_sample
 from xnornet_port.summation import convolution_sums
 
-__all__ = ["Answer", "Fault", "Predictor", "network_inputs"]
+__all__ = ["Answer", "Fault", "Predictor", "count_classes", "network_inputs"]
 
 BATCH = 32
 
@@ -64,6 +67,22 @@ class Predictor:
                 probabilities = scores.log_softmax(dim=1).exp().cpu().numpy()  # of log-probabilities: the same again
                 for path, fault, row in zip(some, faults, probabilities, strict=True):
                     yield Answer(path, row) if fault is None else Fault(path, fault)
+
+
+def count_classes(network: nn.Module, side: int, advice: str = "give --crop-size") -> int:
+    """How many classes the network answers for. Raises XnorNetError, with `advice`, where it takes no such picture."""
+    try:
+        with torch.no_grad():
+            return class_scores(network.eval(), torch.zeros(1, 3, side, side)).shape[1]
+    except REFUSALS as error:
+        reason, channels = reason_of(error), input_channels(network)
+        if channels not in (None, 3):
+            raise XnorNetError(
+                f"the network takes pictures of {channels} channel{'s' * (channels != 1)}, and is given 3: "
+                f"red, green and blue ({reason})"
+            ) from error
+        advice = "it has no convolution: does it take pictures?" if channels is None else advice
+        raise XnorNetError(f"the network takes no picture of {side} pixels ({reason}); {advice}") from error
 
 
 def network_inputs(paths: Sequence[str], settings: Preprocessing) -> tuple[npt.NDArray[np.float32], list[str | None]]:

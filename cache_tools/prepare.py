@@ -159,7 +159,7 @@ def write_record(destination: Path, shrinker: Shrinker) -> None:
     destination.mkdir(parents=True, exist_ok=True)
     path = destination / RECORD
     if path.is_file():
-        earlier = path.read_text(encoding="utf-8")
+        earlier = path.read_text(encoding="utf-8", errors="backslashreplace")
         if earlier != json.dumps(record) + "\n":
             raise XnorNetError(
                 f"{path}: the pictures there were made otherwise ({earlier.strip()[:200]}); choose the same --size and "
@@ -174,7 +174,8 @@ def write_words(destination: Path, labels: Labels) -> None:
     """synset_words.txt, for `predict --names`, where the kit told what the classes are called."""
     if labels.words:
         lines = [f"{name} {words}\n" for name, words in sorted(labels.words.items())]
-        (destination / "synset_words.txt").write_text("".join(lines), encoding="utf-8")
+        with replace_file(destination / "synset_words.txt") as file:
+            file.write("".join(lines).encode())
 
 
 # ---- space ----

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from torch import nn
 
 from cache_tools.contact_sheet import thumbnail
-from cache_tools.prediction import Answer, Predictor
+from cache_tools.prediction import Answer, Predictor, count_classes
 from cache_tools.run_folder import recorded_size
 from xnornet_port.binarization import Binarizer
 from xnornet_port.dataset import Dataset
@@ -72,6 +72,7 @@ def look_at_pictures(
         scaling_factor=0.0,
         statistics=read_statistics(str(cache / "meanstdCache.t7")),
     )
+    count_classes(network, settings.crop_size, "is the run's cropSize as it was?")
     binary, latent = bool(options.get("binaryWeight")), bool(options.get("latentWeights"))
     binarizer = Binarizer(network) if binarizes_for_test(network, binary, latent, lambda line: None) else None
     return _judge(Predictor(network, settings, binarizer), dataset, most, progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 RECORD = "options.json"
+ORIGIN = f"{RECORD}, or its folder's name"
 LOGS = ("train.log", "test.log")
 
 
@@ -40,7 +42,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         return {}
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise XnorNetError(f"{path}: not the record of a run of main.py ({error})") from error
     if not isinstance(record, dict) or not isinstance(record.get("options"), dict):
         raise XnorNetError(f"{path}: not the record of a run of main.py (no options in it)")
@@ -64,7 +66,7 @@ def recorded_size(options: dict[str, Any], name: str, otherwise: int) -> int:
     """A whole number among a run's options. Raises XnorNetError where something else stands there."""
     value = options.get(name, otherwise)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise XnorNetError(f"the run's {name} is {value!r}, expected a whole number ({RECORD}, or its folder's name)")
+        raise XnorNetError(f"the run's {name} is {value!r}, expected a whole number ({ORIGIN})")
     return value
 
 
@@ -79,9 +81,9 @@ def _number(text: str) -> str | float | int:
 
 def first_epoch(folder: Path) -> int:
     """The number of a run's first epoch."""
-    value = recorded_options(folder).get("epochNumber", 1)
-    if not isinstance(value, int):
-        raise XnorNetError(f"{folder / RECORD}: not the record of a run of main.py (epochNumber is {value!r})")
+    value = recorded_size(recorded_options(folder), "epochNumber", 1)
+    if value < 1:
+        raise XnorNetError(f"{folder}: the run's epochNumber is {value}, expected 1 or more ({ORIGIN})")
     return value
 
 
@@ -91,8 +93,8 @@ def learning_rates(folder: Path, n_epochs: int) -> list[float]:
     if not options:
         return []
     rate = options.get("LR", 0)
-    if not isinstance(rate, int | float):
-        raise XnorNetError(f"{folder}: the run's LR is {rate!r}, expected a number ({RECORD}, or its folder's name)")
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= sys.float_info.max:
+        raise XnorNetError(f"{folder}: the run's LR is {rate!r}, expected a number from 0 on ({ORIGIN})")
     if rate:
         return [float(rate)] * n_epochs
     factor = 1.0 if options.get("optimType", "sgd") == "sgd" else 0.1

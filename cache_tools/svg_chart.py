@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-__all__ = ["Series", "histogram", "line_chart", "nice_ticks"]
+__all__ = ["Series", "histogram", "is_drawable", "line_chart", "nice_ticks"]
 
 WIDTH, HEIGHT = 330, 220
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 36
@@ -18,6 +18,10 @@ N_COLORS = 8
 MANY = 25
 """Points of a line that would cover it, were they as large as others."""
 BAR_WIDTH, BAR_HEIGHT = 160, 76
+
+
+LARGEST = 1e300
+"""Of a value that is drawn; the sums and scales of larger ones overflow."""
 
 
 class Series(NamedTuple):
@@ -29,9 +33,14 @@ class Series(NamedTuple):
     dashed: bool = False
 
 
+def is_drawable(value: float) -> bool:
+    """Not nan, not infinite, nor so large that an axis would be."""
+    return abs(value) <= LARGEST
+
+
 def line_chart(x: Sequence[int], series: Sequence[Series], x_label: str, y_label: str, steps: bool = False) -> str:
     """Lines over whole numbers `x`; `steps` holds each value until the next, on a logarithmic scale."""
-    finite = [value for line in series for value in line.values if math.isfinite(value)]
+    finite = [value for line in series for value in line.values if is_drawable(value)]
     if not finite or not x:
         return "<p class=none>no figures</p>"
     low, high = min(finite), max(finite)
@@ -64,7 +73,7 @@ def _line(x: Sequence[int], line: Series, place: _Place, steps: bool) -> list[st
     path, pen_is_down = [], False
     points = []
     for epoch, value in zip(x, line.values, strict=False):
-        if not math.isfinite(value):
+        if not is_drawable(value):
             pen_is_down = False
             continue
         left, top = place.x(epoch), place.y(value)
@@ -101,12 +110,14 @@ class _Place:
 
 def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     """About `wanted` round numbers from at most `low` to at least `high`."""
-    span = high - low or abs(high) or 1.0
+    span = max(high - low or abs(high), 1 / LARGEST)
     raw = span / wanted
-    unit = 10.0 ** math.floor(math.log10(raw))
+    exponent = math.floor(math.log10(raw))
+    unit = 10.0**exponent
     step = next(factor * unit for factor in (1, 2, 2.5, 5, 10) if factor * unit >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(number * step, 12) for number in range(first, max(last, first + 1) + 1)]
+    digits = 2 - exponent  # two behind the step's first
+    return [round(number * step, digits) for number in range(first, max(last, first + 1) + 1)]
 
 
 def _decades(low: float, high: float) -> list[float]:

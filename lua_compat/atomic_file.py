@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["replace_file", "wanted_name"]
+__all__ = ["LONGEST_NAME", "replace_file", "replaceable", "wanted_name"]
 
 BUFFER_BYTES = 1 << 20
 LONGEST_NAME = 200  # bytes of the wanted name in the temporary one, which is longer and may have 255

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import zip_longest
 from numbers import Integral, Real
 from pathlib import Path
@@ -28,11 +29,14 @@ __all__ = [
     "count_classes",
     "load_model",
     "load_parameters",
+    "require_shallow",
     "uses_binary_inputs",
 ]
 
 USUAL_CROP_SIZES = (224, 32)
 """ImageNet's and CIFAR's: docs/networks.md."""
+FRAMES_A_MODULE = 4
+"""Python's frames that PyTorch and a container's `forward` take, at most."""
 
 
 def build_model(
@@ -75,9 +79,25 @@ def load_model(path: str | Path) -> nn.Module:
         return XnorModel.load(path)
     import_schemes()
     try:
-        return lua_compat.nn.load(path)
+        network = lua_compat.nn.load(path)
     except LuaCompatError as error:
         raise XnorNetError(str(error)) from error
+    require_shallow(network, path)
+    return network
+
+
+def require_shallow(network: nn.Module, path: str | Path) -> None:
+    """XnorNetError where modules are nested deeper than Python's recursion limit lets PyTorch run them."""
+    deepest = sys.getrecursionlimit() // FRAMES_A_MODULE
+    level = {network}
+    for _ in range(deepest):
+        level = {child for module in level for child in module.children()}
+        if not level:
+            return
+    raise XnorNetError(
+        f"{path}: its modules are nested more than {deepest} deep, and PyTorch runs them by recursion; take some of "
+        "the containers away (lua_compat.nn reads and writes them at any depth: docs/nn.md)"
+    )
 
 
 def load_parameters(network: nn.Module, path: str | Path) -> None:

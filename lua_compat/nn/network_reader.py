@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -69,16 +70,18 @@ class _NetworkReader:
     def network(self, root: TorchObject) -> nn.Module:
         """Read the members of containers before the containers: no recursion along nested containers."""
         waiting = [(root, "")]
-        while waiting:
-            source, place = waiting[-1]
-            members = [m for m in _members(source, place) if id(m[0]) not in self._modules]
-            if members and id(source) not in self._being_read:
-                self._being_read.add(id(source))
-                waiting.extend(reversed(members))
-            else:
-                waiting.pop()
-                self._being_read.discard(id(source))
-                self.module(source, place)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # of values that are replaced
+            while waiting:
+                source, place = waiting[-1]
+                members = [m for m in _members(source, place) if id(m[0]) not in self._modules]
+                if members and id(source) not in self._being_read:
+                    self._being_read.add(id(source))
+                    waiting.extend(reversed(members))
+                else:
+                    waiting.pop()
+                    self._being_read.discard(id(source))
+                    self.module(source, place)
         return self._modules[id(root)]
 
     def module(self, source: TorchObject, place: str) -> nn.Module:

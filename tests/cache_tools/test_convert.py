@@ -263,3 +263,67 @@ def test_a_folder_that_is_not_there(network: Path, tmp_path: Path, capsys: pytes
     assert main(["convert", str(network), str(tmp_path / "nowhere" / "net.pt"), "--input-size", "3,6,6"]) == 1
     assert "does not exist" in capsys.readouterr().err
     assert not (tmp_path / "nowhere").exists()
+
+
+ENDINGS = (".t7", ".pt", ".safetensors", ".xnor.safetensors")
+
+
+def convert_tiny(golden: Path, target: Path) -> int:
+    return main(["convert", str(golden / "models" / "tiny_xnor.t7"), str(target), "--no-check", "--quiet"])
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_link_stays_and_permissions_are_kept(ending: str, golden: Path, tmp_path: Path) -> None:
+    target, link = tmp_path / "there", tmp_path / f"net{ending}"
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    assert convert_tiny(golden, link) == 0
+    assert link.is_symlink()
+    assert target.stat().st_size > 10_000
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_pipe_is_not_replaced(ending: str, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / f"net{ending}"
+    os.mkfifo(pipe)
+    assert convert_tiny(golden, pipe) == 1
+    assert capsys.readouterr().err == f"cache_tools convert: {pipe}: a device or pipe, not a file\n"
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_longest_name(ending: str, golden: Path, tmp_path: Path) -> None:
+    target = tmp_path / ("n" * (255 - len(ending)) + ending)
+    assert convert_tiny(golden, target) == 0
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_full_disk_is_told_and_leaves_the_old_file(
+    ending: str, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A limit on the size of files stands in for it."""
+    resource = pytest.importorskip("resource")
+    target = tmp_path / f"net{ending}"
+    target.write_bytes(b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        assert convert_tiny(golden, target) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"cache_tools convert: {target}: ")
+    assert "File too large" in line
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {target.name: b"old"}
+
+
+def test_modules_nested_too_deeply(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = TorchObject("nn.Linear", {"weight": np.eye(2), "bias": np.zeros(2)})
+    for _ in range(2000):
+        network = TorchObject("nn.Sequential", LuaTable({"modules": LuaTable([network])}))
+    lua_compat.save(tmp_path / "deep.t7", network)
+    assert main(["convert", str(tmp_path / "deep.t7"), str(tmp_path / "net.pt")]) == 1
+    assert "deep.t7: its modules are nested more than 250 deep" in capsys.readouterr().err

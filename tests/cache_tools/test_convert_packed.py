@@ -13,6 +13,7 @@ import lua_compat
 import lua_compat.nn
 from cache_tools.__main__ import main
 from lua_compat.nn.containers import ConcatTable
+from lua_compat.values import LuaTable, TorchObject
 from xnornet_port import XnorModel, build_model, load_model
 from xnornet_port.layers import BinActiveZ
 
@@ -94,3 +95,12 @@ def test_what_has_diverged(layer: int, message: str, tmp_path: Path, capsys: pyt
     assert error.endswith("has training diverged?\n")
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["odd.t7"]
+
+
+def test_a_network_without_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It takes every picture and has no first layer that would say a size."""
+    path = tmp_path / "net.t7"
+    lua_compat.save(path, TorchObject("nn.ConcatTable", LuaTable({"modules": LuaTable()})))
+    assert main(["convert", str(path), str(tmp_path / "net.xnor.safetensors"), "--quiet"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"cache_tools convert: {path}: ")

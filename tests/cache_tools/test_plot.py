@@ -1,9 +1,12 @@
 """The picture of a run's curves; what is in it is read back from the figure."""
 
+import errno
+import math
 import os
 import shutil
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -122,3 +125,50 @@ def test_without_matplotlib_a_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["plot", str(golden / "runs" / "bwn_sgd"), "--output", "x.png"]) == 1
     assert capsys.readouterr().err == "cache_tools plot: plot needs matplotlib: pip install matplotlib==3.11.2\n"
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_old_one(
+    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full_disk(figure: object, file: BinaryIO, **settings: object) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full_disk)
+    output = tmp_path / "curves.png"
+    output.write_bytes(b"old")
+    assert main(["plot", str(golden / "runs" / "bwn_sgd"), "--output", str(output)]) == 1
+    assert capsys.readouterr().err == f"cache_tools plot: {output}: No space left on device\n"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"curves.png": b"old"}
+
+
+def test_losses_beyond_all_axes_are_left_out(golden: Path, tmp_path: Path) -> None:
+    """Matplotlib warns of 1e308, which overflows in its scales; warnings are errors here."""
+    lines = (golden / "runs" / "xnor_adam" / "train.log").read_text().splitlines(keepends=True)
+    (tmp_path / "train.log").write_text(lines[0] + "1e308\t" * 3 + "\n" + lines[1])
+    assert main(["plot", str(tmp_path), "--quiet"]) == 0
+    _, train_line = draw([tmp_path], [read_curves(tmp_path)]).axes[1].lines
+    assert [math.isnan(value) for value in train_line.get_ydata()] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ('"epochNumber": 0', "epochNumber is 0, expected 1 or more"),
+        ('"epochNumber": true', "epochNumber is True, expected a whole number"),
+        ('"LR": -1', "LR is -1, expected a number from 0 on"),
+        ('"LR": NaN', "LR is nan, expected a number from 0 on"),
+        ('"LR": 1' + "0" * 400, "expected a number from 0 on"),
+        ('"LR": ' + "[" * 100_000, "not the record of a run of main.py"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plot", "report"])
+def test_records_with_odd_numbers(
+    command: str, options: str, message: str, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(golden / "runs" / "xnor_adam" / "train.log", tmp_path)
+    (tmp_path / "options.json").write_text(f'{{"options": {{{options}}}}}')
+    assert main([command, str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert str(tmp_path) in line or "epochNumber is True" in line

@@ -169,7 +169,7 @@ def test_a_runs_folder_is_its_newest_model(
     [
         (
             [nn.Conv2d(1, 2, 5), nn.AdaptiveMaxPool2d(1)],
-            "takes pictures of 1 channel, and predict gives it 3: red, green",
+            "takes pictures of 1 channel, and is given 3: red, green",
         ),
         ([nn.Linear(11, 2)], "takes no picture of 224 pixels"),
     ],

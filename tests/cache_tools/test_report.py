@@ -180,6 +180,16 @@ def test_the_surest_mistakes_come_first(golden: Path, run_folder: Path) -> None:
     assert all(one.guess != one.label for one in found.wrong)
 
 
+def test_a_crop_that_the_network_does_not_take(run_folder: Path) -> None:
+    """Its first filter has 11 x 11 elements: the page is written and says why it has no pictures."""
+    path = run_folder / "options.json"
+    record = json.loads(path.read_text())
+    record["options"]["cropSize"] = 1
+    path.write_text(json.dumps(record))
+    assert main(["report", str(run_folder), "--quiet"]) == 0
+    assert "the network takes no picture of 1 pixels" in read_page(run_folder / "report.html").text
+
+
 def test_pictures_that_are_asked_for(run_folder: Path) -> None:
     assert main(["report", str(run_folder), "--quiet", "--pictures", "10"]) == 0
     assert "test pictures (10 of 30, evenly spread)" in read_page(run_folder / "report.html").text

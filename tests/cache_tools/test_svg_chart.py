@@ -16,10 +16,23 @@ from cache_tools.svg_chart import HEIGHT, LEFT, RIGHT, WIDTH, Series, histogram,
         (12.5, 53.3, [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]),
         (1.22, 1.62, [1.2, 1.3, 1.4, 1.5, 1.6, 1.7]),
         (-1.0, 1.0, [-1.0, -0.5, 0.0, 0.5, 1.0]),
+        (0.0, 1e-14, [0.0, 2e-15, 4e-15, 6e-15, 8e-15, 1e-14]),
+        (0.0, 1e300, [0.0, 2e299, 4e299, 6e299, 8e299, 1e300]),
     ],
 )
 def test_ticks(low: float, high: float, expected: list[float]) -> None:
-    assert nice_ticks(low, high) == pytest.approx(expected)
+    assert nice_ticks(low, high) == pytest.approx(expected, abs=0)
+
+
+@pytest.mark.parametrize("steps", [False, True])
+@pytest.mark.parametrize(
+    "values", [[1e308, -1e308, 1.0], [1e308, 1e-308, 1.0], [0.0, 1e-320, 5e-324], [1e300, 1.0, 2.0]]
+)
+def test_no_number_is_too_large_or_small_to_draw_the_others(values: list[float], steps: bool) -> None:
+    svg = line_chart([1, 2, 3], [Series("a", values, 0)], "epoch", "loss", steps)
+    ElementTree.fromstring(re.sub(r"=([^\s'\">]+)", r'="\1"', svg))
+    assert "nan" not in svg
+    assert len(re.findall("[ML][0-9]|H[0-9]", svg)) == sum(value <= 1e300 and value >= -1e300 for value in values)
 
 
 def points(svg: str) -> list[tuple[float, float]]:

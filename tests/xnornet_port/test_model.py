@@ -80,6 +80,23 @@ def test_files_that_are_no_networks(golden: Path, tmp_path: Path) -> None:
         load_model(golden / "runs" / "bwn_sgd" / "classes.t7")
 
 
+@pytest.mark.parametrize("depth", [200, 300, 2000])
+def test_modules_nested_deeper_than_pytorch_can_run(depth: int, tmp_path: Path) -> None:
+    """A Linear in so many Sequentials: four of Python's 1000 frames for each are enough for 250."""
+    network = TorchObject(
+        "nn.Linear", LuaTable({"weight": np.eye(2, dtype=np.float32), "bias": np.ones(2, np.float32)})
+    )
+    for _ in range(depth):
+        network = TorchObject("nn.Sequential", LuaTable({"modules": LuaTable([network])}))
+    path = tmp_path / "deep.t7"
+    lua_compat.save(path, network)
+    if depth == 200:
+        assert load_model(path)(torch.zeros(1, 2)).tolist() == [[1, 1]]
+        return
+    with pytest.raises(XnorNetError, match=r"deep\.t7: its modules are nested more than 250 deep"):
+        load_model(path)
+
+
 def test_classes_are_checked(golden: Path) -> None:
     network = load_model(golden / "models" / "tiny_bwn.t7")
     check_classes(network, 5, "tiny.t7")

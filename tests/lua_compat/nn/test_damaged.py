@@ -73,3 +73,11 @@ def test_entries_deeper_down(golden: Path) -> None:
             t7nn.to_torch(root)
         table[key] = kept
         t7nn.to_torch(root)
+
+
+def test_a_layer_without_outputs_is_refused_without_a_warning() -> None:
+    """PyTorch warns of zero-element tensors that it cannot initialise; warnings are errors here."""
+    fields = {"nInputPlane": 3, "nOutputPlane": 0, "kW": 1, "kH": 1, "dW": 1, "dH": 1, "padW": 0, "padH": 0,
+              "weight": np.ones((2, 3, 1, 1), np.float32), "bias": np.ones(2, np.float32)}  # fmt: skip
+    with pytest.raises(ModuleError, match="field weight should have shape 0x3x1x1, found 2x3x1x1"):
+        t7nn.to_torch(TorchObject("nn.SpatialConvolution", LuaTable(fields)))
