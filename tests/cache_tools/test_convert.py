@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -195,8 +196,8 @@ def test_a_file_that_cannot_be_written(
     assert main(["convert", str(network), "/proc/net.pt"]) == 1
     assert capsys.readouterr().err == "cache_tools convert: /proc/net.pt: No such file or directory\n"
 
-    def failing(state: object, target: Path) -> None:
-        target.write_bytes(b"a beginning")
+    def failing(state: object, target: BinaryIO) -> None:
+        target.write(b"a beginning")
         raise RuntimeError("[enforce fail at inline_container.cc:858] . unexpected pos 704 vs 598\nframe #0")
 
     monkeypatch.setattr(torch, "save", failing)
