@@ -39,7 +39,9 @@ def open_network(name: str, n_classes: int = 1000) -> nn.Module:
         return load_model(name)
     if name in NETWORKS:
         return build_model(name, n_classes)
-    if Path(name).suffix or Path(name).exists():
+    if Path(name).exists():
+        raise XnorNetError(f"{name}: a device or pipe, not a file")
+    if Path(name).suffix:
         raise XnorNetError(f"{name}: no such file")
     near = difflib.get_close_matches(name.lower(), NETWORKS, n=1, cutoff=0.7)
     hint = f"; did you mean {near[0]}?" if near else ""

@@ -128,14 +128,14 @@ def places(arguments: argparse.Namespace) -> list[Path]:
     """Folders that may hold caches: the one named, that of the model, and the one its run belongs to."""
     if arguments.cache is not None:
         return [arguments.cache]
-    model = Path(arguments.model).resolve()
+    model = Path(os.path.realpath(arguments.model))
     return [model.parent, *model.parents[2:3]]
 
 
 def open_predictor(arguments: argparse.Namespace) -> Predictor:
     """The network and how pictures are brought to it, as its run had it."""
-    options = recorded_options(Path(arguments.model).resolve().parent)
     network = load_model(arguments.model)
+    options = recorded_options(Path(os.path.realpath(arguments.model)).parent)
     if input_channels(network) != 3:  # before it is asked for a mean and deviation that will not help
         count_classes(network, picture_sizes(arguments, options)[1])
     settings = picture_settings(arguments, options)

@@ -143,7 +143,7 @@ def make_plans(arguments: argparse.Namespace, labels: Labels) -> list[Plan]:
         source = named or next(iter(found), None)
         if source is None or arguments.only not in (None, part):
             continue
-        if source.resolve() == (arguments.destination / part).resolve():
+        if os.path.realpath(source) == os.path.realpath(arguments.destination / part):
             raise XnorNetError(f"{source}: SOURCE and DEST are the same folder; name another DEST")
         jobs = train_jobs(source) if part == "train" else validation_jobs(source, labels.class_of)
         plans.append(Plan(part, jobs))

@@ -28,6 +28,8 @@ def is_tar_name(path: Path) -> bool:
 @contextmanager
 def open_tar(path: Path, stream: IO[bytes] | None = None) -> Iterator[tarfile.TarFile]:
     """A tar file, or one inside another where `stream` is given; damage found while it is read is told in one line."""
+    if stream is None and path.exists() and not path.is_file():
+        raise XnorNetError(f"{path}: a folder, device or pipe, expected a tar file")  # of /dev/zero there is no end
     with damage_told(path), tarfile.open(path, fileobj=stream) as tar:
         yield tar
 

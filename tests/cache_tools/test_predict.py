@@ -315,3 +315,12 @@ def test_the_page_of_a_run_on_cifar(cifar: tuple[Path, Path, list[str]], capsys:
     assert main(["report", str(cifar[1].parent), "-q"]) == 0
     page = (cifar[1].parent / "report.html").read_text()
     assert "Not shown: the pictures of cifar10 are not files that could be opened one by one." in page
+
+
+def test_a_link_to_itself_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    link = tmp_path / "model.t7"
+    link.symlink_to(link)
+    assert main(["predict", str(link), "a.jpg"]) == 1
+    assert (
+        capsys.readouterr().err == f"cache_tools predict: {link}: cannot be read: Too many levels of symbolic links\n"
+    )

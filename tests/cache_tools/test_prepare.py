@@ -437,3 +437,19 @@ def test_a_full_disk_ends_in_one_line(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert ".JPEG: cannot be written (No space left on device); the same command goes on from here" in error
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_link_to_itself_and_a_device_are_no_sources(
+    part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "n01440764").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    for source, problem in ((link, "Too many levels of symbolic links"), ("/dev/zero", "expected a tar file")):
+        assert main(["prepare", str(tmp_path), str(tmp_path / "out"), f"--{part}", str(source), "--quiet"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"cache_tools prepare: {source}: ")
+        assert problem in line
+    assert main(["prepare", str(tmp_path), str(link), f"--{part}", str(tmp_path), "--quiet"]) == 1
+    assert capsys.readouterr().err.startswith(f"cache_tools prepare: {link}: ")

@@ -295,3 +295,8 @@ def test_a_runs_folder_is_its_newest_model(golden: Path, tmp_path: Path, capsys:
         (tmp_path / f"model_{number}.t7").symlink_to(golden / "models" / "tiny_xnor.t7")
     assert main(["summary", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["model"] == str(tmp_path / "model_10.t7")
+
+
+def test_a_device_is_there_but_no_network(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", "/dev/null"]) == 1
+    assert capsys.readouterr().err == "cache_tools summary: /dev/null: a device or pipe, not a file\n"
