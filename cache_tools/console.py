@@ -31,12 +31,13 @@ def positive(text: str) -> int:
     return whole(1)(text)
 
 
-def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+def whole(least: int, most: int = sys.maxsize) -> Callable[[str], int]:
     """The type of an argument that is a whole number in a range; `least` is 0 or more."""
 
     def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
-            limits = f"from {least} on" if most is None else f"from {least} to {most}"
+        if not text.isdecimal() or int(text) < least or int(text) > most:
+            is_above = text.isdecimal() and int(text) > most
+            limits = f"from {least} to {most}" if is_above or most < sys.maxsize else f"from {least} on"
             raise argparse.ArgumentTypeError(f"expected a whole number {limits}, found {text!r}")
         return int(text)
 

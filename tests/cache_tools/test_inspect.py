@@ -164,3 +164,9 @@ def test_help_and_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
             main(words)
         assert caught.value.code == code
     assert "inspect" in capsys.readouterr().out
+
+
+def test_more_entries_than_any_table_has(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["inspect", "a.t7", "--entries", "9" * 20])
+    assert "expected a whole number from 1 to 9223372036854775807, found" in capsys.readouterr().err
