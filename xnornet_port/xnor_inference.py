@@ -23,6 +23,7 @@ from xnornet_port.binarization import binary_convolutions, has_binary_weights, h
 from xnornet_port.errors import XnorNetError
 from xnornet_port.first_layers import FirstLayers
 from xnornet_port.kernels import Backend, load_backend
+from xnornet_port.kernels.uncompiled import uncompiled
 from xnornet_port.layers import BinActiveZ
 from xnornet_port.packed_file import read_packed, write_packed
 from xnornet_port.summation import covers_whole_input
@@ -101,6 +102,7 @@ class XnorModel(nn.Module):
         """Whether any layer runs on the XNOR kernels."""
         return any(isinstance(layer, XnorConvolution) for layer in self.binary_layers)
 
+    @uncompiled
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """What the float network gives for x (N, C, H, W), float32."""
         if not isinstance(x, torch.Tensor):

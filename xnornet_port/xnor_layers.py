@@ -32,6 +32,7 @@ from xnornet_port.kernels import (
 )
 from xnornet_port.kernels.operations import convolve, convolve_to_signs
 from xnornet_port.kernels.packing import n_words
+from xnornet_port.kernels.uncompiled import uncompiled
 
 __all__ = ["BinaryWeightConvolution", "XnorConvolution", "binary_layers", "state_of"]
 
@@ -118,6 +119,7 @@ class XnorConvolution(nn.Module):
             self._current = (state, packed, thresholds)
         return self._current[1:]
 
+    @uncompiled
     def forward(self, x: torch.Tensor | PackedInput) -> torch.Tensor | PackedInput:
         packed, thresholds = self._prepared()
         if packed.alpha.dtype != torch.float32:

@@ -12,15 +12,18 @@ from xnornet_port.errors import XnorNetError
 from xnornet_port.kernels.backends import Backend, load_backend
 from xnornet_port.kernels.geometry import Geometry, Pair, Pooling
 from xnornet_port.kernels.packing import PackedInput, PackedWeights, Thresholds, n_words
+from xnornet_port.kernels.uncompiled import uncompiled
 
 __all__ = ["convolve", "convolve_to_signs", "pack_input", "xnor_conv2d", "xnor_dot", "xnor_sign"]
 
 
+@uncompiled
 def pack_input(x: Tensor, backend: str | Backend = "cpu") -> PackedInput:
     """Signs of real x (N, C, H, W) as bits."""
     return load_backend(backend).pack_input(_checked(x))
 
 
+@uncompiled
 def xnor_conv2d(
     x: Tensor | PackedInput,
     packed: PackedWeights,
@@ -39,6 +42,7 @@ def xnor_conv2d(
     return convolve(x, packed, Geometry.of(stride, padding, dilation), backend, factor)
 
 
+@uncompiled
 def xnor_dot(
     x: Tensor | PackedInput,
     packed: PackedWeights,
@@ -52,6 +56,7 @@ def xnor_dot(
     return load_backend(backend).xnor_dot(_fitting(x, packed), packed, geometry)
 
 
+@uncompiled
 def xnor_sign(
     x: Tensor | PackedInput,
     packed: PackedWeights,
