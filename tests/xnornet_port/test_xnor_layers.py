@@ -13,6 +13,7 @@ from torch.nn import functional
 from xnornet_port import xnor_layers
 from xnornet_port.errors import XnorNetError
 from xnornet_port.kernels import Geometry, pack_weights
+from xnornet_port.kernels.native_library import load_library
 from xnornet_port.xnor_layers import BinaryWeightConvolution, XnorConvolution
 
 
@@ -40,6 +41,40 @@ def test_real_inputs_with_weights_unpacked_on_use(
     expected = functional.conv2d(x, weight, bias, (2, 1), (1, 0), 1, groups)
     assert torch.equal(layer(x), expected)
     assert layer.n_weights == weight.numel()
+
+
+def whole_input(padding: int = 0, groups: int = 1, zeros: bool = False) -> tuple[BinaryWeightConvolution, torch.Tensor]:
+    """A layer whose kernel is as large as its input, and that input; their products are exact."""
+    weight = binary_weights(10, 6 // groups, 3, 2, zeros=zeros)
+    alpha, bias = torch.full((10,), 0.25), torch.arange(10.0)
+    layer = BinaryWeightConvolution.pack(weight, alpha, bias, Geometry.of(1, padding, 1), groups, "5")
+    return layer, torch.randint(-9, 9, (3, 6, 3, 2)).float()
+
+
+@pytest.mark.skipif(load_library() is None, reason="the C library was not built")
+def test_a_kernel_as_large_as_its_input_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = whole_input()
+    expected = functional.conv2d(x, layer.unpacked() * 0.25, layer.bias)
+    monkeypatch.setattr(layer, "unpacked", None)
+    assert torch.equal(layer(x), expected)
+    assert torch.equal(layer(x.contiguous(memory_format=torch.channels_last)), expected)
+    assert layer(x[:0]).shape == (0, 10, 1, 1)
+    with torch.no_grad():
+        assert torch.equal(layer(x.clone().requires_grad_()), expected)
+
+
+@pytest.mark.parametrize(("padding", "groups", "zeros"), [(1, 1, False), (0, 2, False), (0, 1, True)])
+def test_other_layers_are_unpacked(padding: int, groups: int, zeros: bool) -> None:
+    layer, x = whole_input(padding, groups, zeros)
+    expected = functional.conv2d(x, layer.unpacked() * 0.25, layer.bias, padding=padding, groups=groups)
+    assert torch.equal(layer(x), expected)
+
+
+def test_a_gradient_passes_through_unpacked_weights() -> None:
+    layer, x = whole_input()
+    layer(x.requires_grad_()).sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad[0], (layer.unpacked() * 0.25).sum(0))
 
 
 @pytest.mark.parametrize("zeros", [False, True])

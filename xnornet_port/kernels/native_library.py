@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["Call", "Layer", "NativeLibrary", "Windows", "load_library"]
+__all__ = ["Call", "Layer", "NativeLibrary", "Sums", "Windows", "load_library"]
 
 RESULT_SCALED, RESULT_DOTS, RESULT_SIGNS = 0, 1, 2  # enum xnor_result
 STATUS_ZEROS, STATUS_NO_MEMORY = 1, -1
@@ -56,6 +56,16 @@ class Call(ctypes.Structure):
     )
 
 
+class Sums(ctypes.Structure):
+    """struct xnor_sums."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("x", "signs", "alpha", "bias", "out")),
+        *((name, c_int64) for name in ("rows", "filters", "bytes", "threads")),
+        ("parallel", c_void_p),
+    )
+
+
 @dataclass(frozen=True)
 class NativeLibrary:
     """The loaded library."""
@@ -86,6 +96,7 @@ def load_library() -> NativeLibrary | None:
         ("xnor_prepare", None, (c_int64, POINTER(Layer), c_void_p, c_void_p)),
         ("xnor_pack", c_int, (c_int64, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p)),
         ("xnor_run", c_int, (c_int64, POINTER(Layer), POINTER(Call))),
+        ("xnor_sum_signed", None, (POINTER(Sums),)),
     ):
         function = getattr(functions, name)
         function.restype, function.argtypes = result, arguments

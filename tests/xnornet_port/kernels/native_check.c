@@ -244,11 +244,39 @@ static int run_case(void) {
     return is_wrong;
 }
 
+/* Products of whole numbers with signs, which are exact. */
+static int check_sums(void) {
+    const int64_t rows = between(1, 11), filters = between(1, 150), inputs = between(1, 90), bytes = (inputs + 7) / 8;
+    float *x = room(rows * bytes * 8, sizeof *x), *out = room(rows * filters, sizeof *out);
+    float *alpha = room(filters, sizeof *alpha), *bias = room(filters, sizeof *bias);
+    uint8_t *signs = room(filters * bytes, 1);
+    const int has_bias = (int)between(0, 1);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t k = 0; k < inputs; k++) x[r * bytes * 8 + k] = (float)between(-99, 99);
+    for (int64_t i = 0; i < filters * bytes; i++) signs[i] = (uint8_t)between(0, 255);
+    for (int64_t o = 0; o < filters; o++) alpha[o] = 0.25f, bias[o] = (float)between(-9, 9);
+    const struct xnor_sums sums = {x, signs, alpha, has_bias ? bias : NULL, out, rows, filters, bytes, between(1, 3), NULL};
+    xnor_sum_signed(&sums);
+    int differs = 0;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t o = 0; o < filters; o++) {
+            int64_t dot = 0;
+            for (int64_t k = 0; k < inputs; k++) {
+                const int64_t value = (int64_t)x[r * bytes * 8 + k];
+                dot += signs[o * bytes + k / 8] >> k % 8 & 1 ? -value : value;
+            }
+            differs |= out[r * filters + o] != (float)dot / 4 + (has_bias ? bias[o] : 0);
+        }
+    free(x), free(out), free(alpha), free(bias), free(signs);
+    if (differs) printf("sums of %ld inputs, %ld rows, %ld filters differ\n", (long)inputs, (long)rows, (long)filters);
+    return differs;
+}
+
 int main(int n_arguments, char **arguments) {
     const long n_cases = n_arguments > 1 ? atol(arguments[1]) : 100;
     state = n_arguments > 2 ? strtoull(arguments[2], NULL, 10) : 1;
     for (long i = 0; i < n_cases; i++)
-        if (run_case()) {
+        if (run_case() || check_sums()) {
             printf("case %ld\n", i);
             return 1;
         }

@@ -7,6 +7,7 @@
 
 #include "layout.h"
 #include "parallel.h"
+#include "sums.h"
 #include "target.h"
 
 #if defined(__x86_64__)
@@ -68,6 +69,8 @@ XNOR_EXPORT int xnor_pack(int64_t path, const float *x, int64_t batch, int64_t c
                           uint64_t *signs, uint64_t *nonzero) {
     return xnor_paths[path]->pack(x, batch, channels, pixels, signs, nonzero);
 }
+
+XNOR_EXPORT void xnor_sum_signed(const struct xnor_sums *sums) { xnor_sum(sums); }
 
 /* XNOR_OK, XNOR_ZEROS where signs were asked for and some are 0, or XNOR_NO_MEMORY. */
 XNOR_EXPORT int xnor_run(int64_t path, const struct xnor_layer *layer, const struct xnor_call *call) {
