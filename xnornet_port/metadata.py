@@ -8,7 +8,9 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from lua_compat import Generator
 from xnornet_port.channel_statistics import estimate_mean, estimate_std
@@ -107,6 +109,8 @@ def _open_test(
         return test
     say("Creating test metadata")
     test = scan_folder(folder, force_classes=train.classes, progress=progress)
+    # None of them to train with (split 0): the same data set as it is when read from its cache, which -resume looks at.
+    test = replace(test, sample_list=(np.empty(0, dtype=np.int64),) * len(test.classes))
     say(f"{len(test)} samples found.")
     _check_classes(test, train, folder)
 

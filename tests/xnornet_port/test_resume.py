@@ -131,6 +131,22 @@ def test_stopped_and_resumed_is_bit_equal(main: Main, undisturbed: Callable[[int
     assert_same_files(folder(), expected)
 
 
+def test_a_run_that_made_its_own_caches_is_resumed_from_them(main: Main, folder: Callable[[], Path], golden: Path,
+                                                             network: Path, tmp_path: Path) -> None:  # fmt: skip
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "cache", other)
+    for cache in (tmp_path / "cache", other):
+        for name in ("trainCache.t7", "testCache.t7"):  # not the mean and deviation, which take 10,000 pictures
+            (cache / name).unlink()
+    assert cli.main(arguments(golden, other, network, ("-quiet",))) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, "train", 2)
+        assert main()[0] == 143
+    code, _, err = main("-resume", folder())
+    assert (code, err) == (0, "")
+    assert_same_files(folder(), next(other.glob("*/*/")))
+
+
 def test_from_a_state_within_an_epoch_after_a_loss_of_everything_since(
     main: Main, undisturbed: Callable[[int], Path], folder: Callable[[], Path]
 ) -> None:
