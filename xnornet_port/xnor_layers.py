@@ -277,7 +277,7 @@ class BinaryWeightConvolution(nn.Module):
 
     def _takes_sums(self, x: torch.Tensor) -> bool:
         """Whether it is a product of matrices from bits; not where torch is told to sum as Torch7 did (`summation`)."""
-        is_wanted = torch.backends.mkldnn.enabled and not (torch.is_grad_enabled() and x.requires_grad)
+        is_wanted = bool(torch.backends.mkldnn.enabled) and not (torch.is_grad_enabled() and x.requires_grad)
         is_plain = self.geometry.padding == (0, 0) and self.geometry.dilation == (1, 1) and self.groups == 1
         is_product = is_plain and x.dim() == 4 and x.shape[1:] == self.filter_shape
         return is_wanted and is_product and self.nonzero is None and can_sum(x, self.alpha)

@@ -26,8 +26,8 @@ def signed_sums(x: Tensor, signs: Tensor, alpha: Tensor, bias: Tensor | None) ->
     """alpha * sum of +-x, plus bias: float32 (N, O); no gradient.
 
     x is float32 (N, K), signs uint8 (O, ceil(K / 8)) with bit k % 8 of byte k // 8 set where weight k is negative,
-    alpha and bias float32 (O). `can_sum` has to be true. Sums are in an order of their own: each is as exact as, and not
-    to the bit, one of torch.nn.functional.linear.
+    alpha and bias float32 (O). `can_sum` has to be true. Sums are in an order of their own: as exact as those of
+    torch.nn.functional.linear, but not the same to the bit.
     """
     library = load_library()
     if library is None:

@@ -1,4 +1,4 @@
-"""What torch.compile leaves out of its graphs: the kernels take tensors by their addresses, which a graph does not have."""
+"""What torch.compile leaves out of its graphs: the kernels take tensors by addresses, which a graph does not have."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def uncompiled(function: Callable[Arguments, Result]) -> Callable[Arguments, Res
 
     Outside of torch.compile it costs a third of what torch.compiler.disable does, for that is part of quick calls.
     """
-    outside = torch.compiler.disable(function)
+    outside: Callable[Arguments, Result] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
 
     @functools.wraps(function)
     def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
