@@ -25,7 +25,7 @@ def packed_for_test(
     else:
         weights = "binary already" if has_binary_weights(network) else "latent (real-valued): binarised"
         model = XnorModel.from_model(network, binary_weights=binary_weight).to(device)
-    kind = "binary inputs" if model.has_binary_inputs else "real inputs (BWN: weights are unpacked on use)"
+    kind = "binary inputs" if model.has_binary_inputs else "real inputs (BWN: weights are bits)"
     n_layers = len(model.binary_layers)
     say(f"Testing with packed kernels ({model.backend}): {n_layers} layers with {kind}; weights {weights}")
     return model

@@ -54,7 +54,7 @@ def test_binary_weight_networks(test_only: TestRun, golden: Path) -> None:
     code, of_bits, _ = test_only(trained, "-backend", "xnor")  # mean-centred: the mark of -binaryWeight
     assert code == 0
     assert figures(of_bits) == figures(of_floats)
-    assert " layers with real inputs (BWN: weights are unpacked on use)" in of_bits
+    assert " layers with real inputs (BWN: weights are bits)" in of_bits
 
 
 def test_errors_are_one_line(test_only: TestRun, golden: Path, tmp_path: Path) -> None:
