@@ -33,8 +33,9 @@ from lua_compat.errors import LuaCompatError
 from lua_compat.nn.class_names import Names
 from lua_compat.nn.table import flattened
 from lua_compat.values import LuaTable, TorchObject
+from xnornet_port.binarization import Binarizer, has_binary_weights, has_mean_centred_weights
 from xnornet_port.errors import reason_of
-from xnornet_port.model import require_shallow
+from xnornet_port.model import require_shallow, uses_binary_inputs
 from xnornet_port.packed_file import PACKED_SUFFIX
 from xnornet_port.schemes import import_schemes
 
@@ -45,6 +46,7 @@ EPILOG = """examples:
   python -m cache_tools convert model.t7 model.pt                           # the same as a PyTorch state_dict
   python -m cache_tools convert model.t7 model.xnor.safetensors             # binary layers as bits
   python -m cache_tools convert model.t7 model.onnx --input-size 3,224,224  # the network itself
+  python -m cache_tools convert xnor.t7 xnor.onnx --input-size 3,224,224 --binary-weight  # with alpha sign(W)
   python -m cache_tools convert model_gpu.t7 model.t7 --float               # nn.* and FloatTensor: no GPU needed
   python -m cache_tools convert model.t7 model_gpu.t7 --cuda-names          # cudnn.* and CudaTensor
 
@@ -73,7 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--binary-weight",
         action="store_true",
-        help="into .xnor.safetensors: pack a network without binary inputs that bears no mark of -binaryWeight",
+        help="write alpha sign(W), what -testOnly tests, in all 2-d convolutions but the first and the last; "
+        "into .xnor.safetensors, where it is always so: pack even a network that bears no mark of -binaryWeight",
     )
     add_quiet(parser)
     family = parser.add_mutually_exclusive_group()
@@ -101,6 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
         checked_on = None if arguments.no_check else x
         write_packed_network(network, arguments.source, arguments.target, arguments.binary_weight, checked_on, say)
     else:
+        for line in settle_weights(network, arguments.source, arguments.binary_weight):
+            say(line)
         convert_unpacked(network, source, write, arguments, x, say)
     say(f"{arguments.target}: {arguments.target.stat().st_size:,} bytes written")
     return 0
@@ -114,8 +119,6 @@ def chosen_writer(arguments: argparse.Namespace, is_packed: bool) -> Writer:
         raise ConvertError(f"{target}: the name should end in one of {', '.join([*WRITERS, PACKED_SUFFIX])}")
     if arguments.cuda_names and target.suffix.lower() != ".t7":
         raise ConvertError(f"{target}: --cuda-names is about class names, which only a .t7 has")
-    if arguments.binary_weight and not is_packed:
-        raise ConvertError(f"{target}: --binary-weight is for {PACKED_SUFFIX}; elsewhere weights stay real")
     if not target.parent.is_dir():
         raise ConvertError(f"{target}: the folder {target.parent} does not exist")
     if target.is_dir():
@@ -124,6 +127,30 @@ def chosen_writer(arguments: argparse.Namespace, is_packed: bool) -> Writer:
         needed("onnx", "onnx")
         needed("onnxscript", "onnxscript")
     return write
+
+
+def settle_weights(network: nn.Module, path: Path, wants_binary: bool) -> Iterator[str]:
+    """Make the weights the ones to write, and say which of a binary network's they are.
+
+    Its latent weights are replaced by alpha sign(W) where asked for; those that are binary already stay to the bit.
+    ConvertError where there are none to make binary.
+    """
+    binarizer = Binarizer(network)
+    number = len(binarizer.convolutions)
+    if wants_binary and not number:
+        raise ConvertError(
+            f"{path}: the network has no binary layer, for all 2-d convolutions but the first and the last are binary; "
+            "leave --binary-weight out"
+        )
+    is_latent = not has_binary_weights(network)
+    if wants_binary:
+        if is_latent:
+            binarizer.binarize()
+        yield f"weights: {'alpha sign(W) is written' if is_latent else 'binary already'} (binary layers: {number})"
+    elif number and is_latent and (uses_binary_inputs(network) or has_mean_centred_weights(network)):
+        yield (
+            "weights: real-valued (latent) ones are written; --binary-weight writes the binary ones that -testOnly tests"
+        )
 
 
 def convert_unpacked(

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 import lua_compat
 import lua_compat.nn
 from cache_tools.__main__ import main
 from lua_compat.values import LuaTable, TorchObject
+from xnornet_port.binarization import Binarizer
+from xnornet_port.layers import BinActiveZ
 
 
 @pytest.fixture
@@ -115,7 +118,7 @@ def test_a_network_in_a_table(network: Path, tmp_path: Path, capsys: pytest.Capt
     [
         (["net.h5"], "the name should end in one of .safetensors, .pt, .onnx, .t7"),
         (["net.pt", "--cuda-names"], "--cuda-names is about class names, which only a .t7 has"),
-        (["net.pt", "--binary-weight"], "--binary-weight is for .xnor.safetensors; elsewhere weights stay real"),
+        (["net.pt", "--binary-weight"], "net.t7: the network has no binary layer, for all 2-d convolutions but the"),
     ],
 )
 def test_refusals(
@@ -251,6 +254,89 @@ def test_a_network_of_xnor_net(golden: Path, tmp_path: Path, capsys: pytest.Capt
     assert main(["convert", str(source), str(target), "--input-size", "3,224,224"]) == 0
     assert "nn.BinActiveZ -> BinActiveZ" in capsys.readouterr().out
     assert len(torch.load(target, weights_only=True)) > 28
+
+
+@pytest.fixture
+def latent(tmp_path: Path) -> Path:
+    """A BinActiveZ before the second convolution, which is the binary one of three."""
+    torch.manual_seed(7)
+    layers = [nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), BinActiveZ(), nn.Conv2d(6, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 2)]
+    lua_compat.save(tmp_path / "latent.t7", lua_compat.nn.from_torch(nn.Sequential(*layers)))
+    return tmp_path / "latent.t7"
+
+
+def states_of(source: Path) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """The network of a file, and its state with binary weights."""
+    network = lua_compat.nn.load(source).eval()
+    with Binarizer(network).binary_weights():
+        return network, {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def written_state(target: Path) -> dict[str, torch.Tensor]:
+    if target.suffix == ".t7":
+        return lua_compat.nn.load(target).state_dict()
+    return load_file(target) if target.suffix == ".safetensors" else torch.load(target, weights_only=True)
+
+
+@pytest.mark.parametrize("ending", ["t7", "pt", "safetensors"])
+def test_binary_weights_are_written(
+    ending: str, latent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """alpha sign(W): alpha the mean of |w| over a filter. The first and the last convolution stay as they are."""
+    target, again = tmp_path / f"binary.{ending}", tmp_path / f"again.{ending}"
+    assert main(["convert", str(latent), str(target), "--binary-weight", "--input-size", "3,9,9"]) == 0
+    out = capsys.readouterr().out
+    assert "weights: alpha sign(W) is written (binary layers: 1)" in out
+    assert "largest relative difference 0.0e+00" in out
+    network, expected = states_of(latent)
+    found = written_state(target)
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert torch.equal(found["0.weight"], network[0].weight)
+    assert torch.equal(found["5.weight"], network[5].weight)
+    w = network[3].weight.detach()
+    by_hand = w.abs().mean(dim=(1, 2, 3), keepdim=True) * w.sign()
+    torch.testing.assert_close(found["3.weight"], by_hand, rtol=1e-6, atol=0)  # alpha is summed in another order
+    if ending == "t7":  # what is binary stays to the bit
+        assert main(["convert", str(target), str(again), "--binary-weight", "--input-size", "3,9,9"]) == 0
+        assert "weights: binary already (binary layers: 1)" in capsys.readouterr().out
+        assert torch.equal(written_state(again)["3.weight"], found["3.weight"])
+
+
+def test_an_onnx_file_answers_as_the_network_with_binary_weights(latent: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    onnx, reference = pytest.importorskip("onnx"), pytest.importorskip("onnx.reference")
+    target = tmp_path / "binary.onnx"
+    assert main(["convert", str(latent), str(target), "--binary-weight", "--input-size", "3,9,9"]) == 0
+    x = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(3))
+    evaluator = reference.ReferenceEvaluator(onnx.load(str(target)))
+    (found,) = evaluator.run(None, {evaluator.input_names[0]: x.numpy()})
+    network = lua_compat.nn.load(latent).eval()
+    with torch.no_grad():
+        real = network(x).numpy()
+        with Binarizer(network).binary_weights():
+            binary = network(x).numpy()
+    np.testing.assert_allclose(found, binary, rtol=1e-4, atol=1e-5)  # float32, summed in another order
+    assert np.abs(found - real).max() > 0.01
+
+
+def test_latent_weights_are_not_written_without_a_word(
+    latent: Path, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said of binary inputs and of mean-centred filters; not of weights that are binary, nor of an unmarked network."""
+    line = "weights: real-valued (latent) ones are written; --binary-weight writes the binary ones that -testOnly tests\n"
+    target = tmp_path / "net.t7"
+    centred = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 2, 1))
+    with torch.no_grad():
+        centred[1].weight -= centred[1].weight.mean(dim=1, keepdim=True)
+    lua_compat.save(tmp_path / "centred.t7", lua_compat.nn.from_torch(centred))
+    for source in (latent, tmp_path / "centred.t7"):
+        assert main(["convert", str(source), str(target)]) == 0
+        assert capsys.readouterr().out.count(line) == 1
+        assert torch.equal(written_state(target)["1.weight"], written_state(source)["1.weight"])
+    assert main(["convert", str(latent), str(tmp_path / "binary.t7"), "--binary-weight", "-q"]) == 0
+    for source in (tmp_path / "binary.t7", golden / "models" / "tiny_bwn.t7"):
+        assert main(["convert", str(source), str(target)]) == 0
+        assert "weights:" not in capsys.readouterr().out
 
 
 def test_a_size_that_the_network_cannot_take(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
