@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,15 +34,21 @@ class ClassNames(NamedTuple):
         return self.words.get(self.folder(number)) or self.words.get(number) or self.folder(number)
 
 
-def find_class_names(folders: Sequence[Path], words_file: Path | None, n_classes: int) -> ClassNames:
+def find_class_names(
+    folders: Sequence[Path],
+    words_file: Path | None,
+    n_classes: int,
+    reason: Callable[[int], str] = lambda number: "it is another network's",
+) -> ClassNames:
     """From the first of `folders` that has a list of classes, and a file of words.
 
-    Raises XnorNetError where either has another number of classes than the network.
+    Raises XnorNetError where either has another number of classes than the network: of a list with `reason` of its
+    number.
     """
     files = [folder / name for folder in folders for name in CLASS_FILES if (folder / name).is_file()]
     names = _names_in(files[0]) if files else ()
     if files and len(names) != n_classes:
-        raise XnorNetError(f"{files[0]}: has {len(names)} classes, the network {n_classes}: it is another network's")
+        raise XnorNetError(f"{files[0]}: has {len(names)} classes, the network {n_classes}: {reason(len(names))}")
     words = {} if words_file is None else read_words(words_file, n_classes)
     return ClassNames(names, words)
 

@@ -206,9 +206,19 @@ def check(
     if not difference <= TOLERANCE:
         raise ConvertError(
             f"{arguments.target}: not written, it would answer differently from {arguments.source} (largest relative "
-            f"difference {difference:.1e}, above {TOLERANCE})"
+            f"difference {difference:.1e}, above {TOLERANCE}){ties(network, arguments.target)}"
         )
     return f"checked on a random input of {'x'.join(map(str, x.shape))}: largest relative difference {difference:.1e}"
+
+
+def ties(network: nn.Module, target: Path) -> str:
+    """Why an ONNX file may answer differently all the same: it adds in another order."""
+    if target.suffix.lower() != ".onnx" or not uses_binary_inputs(network) or not has_binary_weights(network):
+        return ""
+    return (
+        "; a sum of binary weights that is 0, as often before training, gets a sign by the order of its addition: "
+        "--no-check writes it all the same"
+    )
 
 
 def network_object(path: Path, key: str | None) -> TorchObject:

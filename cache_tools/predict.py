@@ -30,7 +30,7 @@ from xnornet_port.cifar_files import read_cifar
 from xnornet_port.cifar_names import CIFAR_CLASSES, CIFAR_SIDE
 from xnornet_port.dataset_cache import read_statistics
 from xnornet_port.errors import XnorNetError, one_line
-from xnornet_port.model import load_model
+from xnornet_port.model import load_model, usual_crop_size
 from xnornet_port.preprocessing import ChannelStatistics, Preprocessing
 
 __all__ = ["EPILOG", "add_arguments", "run"]
@@ -77,7 +77,11 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.model = chosen_model(arguments)
     predictor = open_predictor(arguments)
     n_classes = count_classes(predictor.network, predictor.settings.crop_size)
-    names = find_class_names(places(arguments), arguments.names, n_classes)
+
+    def reason(n_listed: int) -> str:
+        return why_others(predictor, n_listed)
+
+    names = find_class_names(places(arguments), arguments.names, n_classes, reason)
     answers: list[Answer | Fault] = []
     with progress_bar("looking at pictures", len(paths), arguments.quiet) as done:
         for answer in predictor.answers(paths):
@@ -130,6 +134,14 @@ def places(arguments: argparse.Namespace) -> list[Path]:
         return [arguments.cache]
     model = Path(os.path.realpath(arguments.model))
     return [model.parent, *model.parents[2:3]]
+
+
+def why_others(predictor: Predictor, n_listed: int) -> str:
+    """Why the network gives another number of scores than classes are listed: may be the size of its pictures."""
+    size = usual_crop_size(predictor.network, n_listed)
+    if size is None:
+        return "it is another network's"
+    return f"it takes --crop-size {size}, and not {predictor.settings.crop_size} (--image-size as in its run)"
 
 
 def open_predictor(arguments: argparse.Namespace) -> Predictor:

@@ -18,6 +18,7 @@ from xnornet_port.progress import Progress, no_progress
 __all__ = ["PICTURE_EXTENSIONS", "Dataset", "count_class_folders", "scan_folder"]
 
 PICTURE_EXTENSIONS = (b".jpg", b".jpeg", b".png", b".ppm", b".bmp")
+NEVER_READ = b".bmp"  # found, as the original finds it, but a kind of picture that its image library has not either
 """What the original's `find -iname` looks for, in upper or lower case."""
 
 MOST_NAMED = 5
@@ -150,7 +151,7 @@ def _class_pictures(folder: str, name: bytes) -> npt.NDArray[np.bytes_]:
 
 def _refuse_empty(names: Sequence[bytes], folder: str) -> None:
     if names:
-        known = " ".join(extension.decode() for extension in PICTURE_EXTENSIONS)
+        known = " ".join(extension.decode() for extension in PICTURE_EXTENSIONS if extension != NEVER_READ)
         raise XnorNetError(f"{folder}: no pictures of {_several(names)}; put some in ({known}) or remove the class")
 
 

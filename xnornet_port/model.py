@@ -31,6 +31,7 @@ __all__ = [
     "load_parameters",
     "require_shallow",
     "uses_binary_inputs",
+    "usual_crop_size",
 ]
 
 USUAL_CROP_SIZES = (224, 32)
@@ -147,11 +148,16 @@ def check_input(network: nn.Module, crop_size: int, n_classes: int) -> None:
     try:
         problem = _input_problem(network, crop_size, n_classes)
         if problem is not None:
-            sizes = [size for size in USUAL_CROP_SIZES if _input_problem(network, size, n_classes) is None]
-            way_out = f"; it takes -cropSize {sizes[0]}" if sizes else ""
+            size = usual_crop_size(network, n_classes)
+            way_out = "" if size is None else f"; it takes -cropSize {size}"
             raise XnorNetError(f"-cropSize {crop_size}: the network {problem}{way_out}")
     finally:
         network.train(was_training)
+
+
+def usual_crop_size(network: nn.Module, n_classes: int) -> int | None:
+    """The first of the usual sizes of which the network, in evaluation mode, makes as many numbers as classes."""
+    return next((size for size in USUAL_CROP_SIZES if _input_problem(network, size, n_classes) is None), None)
 
 
 def _input_problem(network: nn.Module, crop_size: int, n_classes: int) -> str | None:

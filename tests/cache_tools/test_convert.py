@@ -319,11 +319,28 @@ def test_an_onnx_file_answers_as_the_network_with_binary_weights(latent: Path, t
     assert np.abs(found - real).max() > 0.01
 
 
+def test_sums_that_are_zero_are_named_where_an_onnx_file_adds_otherwise(
+    latent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only of binary weights behind binary inputs."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr("cache_tools.convert.largest_difference", lambda *anything: 0.1)
+    words = ["convert", str(latent), str(tmp_path / "net.onnx"), "--input-size", "3,9,9"]
+    for more, is_named in (["--binary-weight"], True), ([], False):
+        assert main([*words, *more]) == 1
+        error = capsys.readouterr().err
+        assert ("--no-check writes it all the same" in error) == is_named
+        assert error.count("\n") == 1
+
+
 def test_latent_weights_are_not_written_without_a_word(
     latent: Path, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Said of binary inputs and of mean-centred filters; not of weights that are binary, nor of an unmarked network."""
-    line = "weights: real-valued (latent) ones are written; --binary-weight writes the binary ones that -testOnly tests\n"
+    line = (
+        "weights: real-valued (latent) ones are written; --binary-weight writes the binary ones that -testOnly tests\n"
+    )
     target = tmp_path / "net.t7"
     centred = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 2, 1))
     with torch.no_grad():

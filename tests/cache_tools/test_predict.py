@@ -311,6 +311,27 @@ def test_cifars_files_may_have_moved(
     assert shares[0] == shares[1]
 
 
+def test_the_size_that_a_copied_network_takes_is_named(
+    golden: Path, cifar: tuple[Path, Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 224 pixels it gives ten scores at 49 x 49 places: 24010. So it does packed."""
+    _, model, paths = cifar
+    shutil.copy(golden / "cache" / "meanstdCache.t7", tmp_path)
+    shutil.copy(model.parent / "classes.t7", tmp_path)
+    shutil.copy(model, tmp_path / "m.t7")
+    XnorModel.from_model(load_model(model), "reference").save(tmp_path / "m.xnor.safetensors")
+    for name in ("m.t7", "m.xnor.safetensors"):
+        words = ["predict", str(tmp_path / name), paths[0], "-q"]
+        assert main(words) == 1
+        error = capsys.readouterr().err
+        assert "classes.t7: has 10 classes, the network 24010: it takes --crop-size 32, and not 224 (" in error
+        assert error.count("\n") == 1
+        assert main([*words, "--crop-size", "32", "--image-size", "32"]) == 0
+    lua_compat.save(tmp_path / "classes.t7", lua_compat.LuaTable(["a", "b"]))
+    assert main([*words, "--crop-size", "32", "--image-size", "32"]) == 1
+    assert "has 2 classes, the network 10: it is another network's" in capsys.readouterr().err
+
+
 def test_the_page_of_a_run_on_cifar(cifar: tuple[Path, Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(cifar[1].parent), "-q"]) == 0
     page = (cifar[1].parent / "report.html").read_text()
