@@ -84,14 +84,15 @@ def profile_network(network: nn.Module, binary_weights: bool, size: int | Shape 
 
     With a side alone it has the channels that the network takes; with None its side is guessed as well. A
     layer that is used twice comes twice, with its parameters the first time. A packed network is what its file says,
-    whatever `binary_weights` is. Raises XnorNetError where the network takes no such picture.
+    whatever `binary_weights` is. Raises XnorNetError where the network takes no such picture, and where a guessed
+    size is not answered by one vector.
     """
     network = network.network if isinstance(network, XnorModel) else network  # its layers one by one
     sizes = likely_sizes(network, size)
     problems = []
     for sample in sizes:
         try:
-            return _profile_at(network, binary_weights, sample)
+            return _profile_at(network, binary_weights, sample, is_guessed=size is None)
         except (*REFUSALS, XnorNetError) as error:
             problems.append(reason_of(error))
     tried = ", ".join("x".join(map(str, sample)) for sample in sizes)
@@ -103,7 +104,8 @@ def profile_network(network: nn.Module, binary_weights: bool, size: int | Shape 
     raise XnorNetError(f"the network takes no picture of {tried} ({problems[0]}); {advice}")
 
 
-def _profile_at(network: nn.Module, binary_weights: bool, sample: Shape) -> list[LayerProfile]:
+def _profile_at(network: nn.Module, binary_weights: bool, sample: Shape, is_guessed: bool) -> list[LayerProfile]:
+    """A guessed size is the right one where it is answered by a vector; of a typed one maps of numbers do as well."""
     binary = {id(layer) for layer in binary_convolutions(network)} if binary_weights else set()
     layers: list[LayerProfile] = []
     parameter = next(network.parameters(), torch.zeros(1))
@@ -112,7 +114,7 @@ def _profile_at(network: nn.Module, binary_weights: bool, sample: Shape) -> list
     with _watched(network, binary, layers), torch.no_grad():
         answer = network(picture)
     rows = [output.shape for output in (answer if isinstance(answer, list | tuple) else [answer])]
-    if any(len(shape) > 2 or (len(shape) == 2 and shape[0] != 1) for shape in map(_squeezed, rows)):
+    if any((len(shape) > 2 and is_guessed) or (len(shape) == 2 and shape[0] != 1) for shape in map(_squeezed, rows)):
         raise ValueError(f"one of {'x'.join(map(str, sample))} is answered by {list(map(tuple, rows))}")
     return layers
 

@@ -112,7 +112,10 @@ def test_forced_classes_come_first_in_their_order(tmp_path: Path) -> None:
     [
         ((), "no class folders in it"),
         (("loose.jpg",), "no class folders in it"),
-        (("a/1.jpg", "empty one/read.me"), "no pictures of class 'empty one'; put some in \\(.jpg .jpeg .png .ppm\\) or"),
+        (
+            ("a/1.jpg", "empty one/read.me"),
+            "no pictures of class 'empty one'; put some in \\(.jpg .jpeg .png .ppm\\) or",
+        ),
         (("a/1.jpg", "b/x.txt", "c/2.jpg", "d/x/3.gif"), "no pictures of classes 'b', 'd'; "),
         (("a/1.jpg", *(f"{k}/x" for k in range(7))), "no pictures of classes '0', '1', '2', '3', '4' and 2 more; "),
     ],
