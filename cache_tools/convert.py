@@ -149,7 +149,8 @@ def settle_weights(network: nn.Module, path: Path, wants_binary: bool) -> Iterat
         yield f"weights: {'alpha sign(W) is written' if is_latent else 'binary already'} (binary layers: {number})"
     elif number and is_latent and (uses_binary_inputs(network) or has_mean_centred_weights(network)):
         yield (
-            "weights: real-valued (latent) ones are written; --binary-weight writes the binary ones that -testOnly tests"
+            "weights: real-valued (latent) ones are written; "
+            "--binary-weight writes the binary ones, which -testOnly tests"
         )
 
 

@@ -274,7 +274,7 @@ def test_a_picture_need_not_be_square(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_network_that_ends_in_maps_is_given_a_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its costs need no class scores: 3 filters of 2 x 3 x 3 at 5 x 4 places. Which size is its own cannot be guessed."""
+    """Its costs need no class scores: 3 filters of 2 x 3 x 3 at 5 x 4 places. A size cannot be guessed."""
     lua_compat.save(tmp_path / "maps.t7", from_torch(nn.Sequential(nn.Conv2d(2, 3, 3))))
     assert main(["summary", str(tmp_path / "maps.t7"), "--size", "2,7,6", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["totals"]["multiply_adds"]["float"] == 3 * 2 * 9 * 5 * 4
