@@ -338,7 +338,7 @@ def test_latent_weights_are_not_written_without_a_word(
     latent: Path, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Said of binary inputs and of mean-centred filters; not of weights that are binary, nor of an unmarked network."""
-    line = "weights: real-valued (latent) ones are written; --binary-weight writes the binary ones, which -testOnly tests\n"
+    line = "real-valued (latent) ones are written; --binary-weight writes the binary ones, which -testOnly tests"
     target = tmp_path / "net.t7"
     centred = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 2, 1))
     with torch.no_grad():
