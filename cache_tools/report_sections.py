@@ -134,6 +134,7 @@ def weights_section(network: nn.Module, epoch: int, flips: Flips) -> str:
     for layer in layers:
         shape = " x ".join(map(str, layer.shape))
         note = f"mean |w| {layer.mean_magnitude:.3g}" + (f", {layer.at_limit:.1%} at ±1" if layer.at_limit else "")
+        note += f", {layer.not_finite:,} nan or infinite: training has diverged" if layer.not_finite else ""
         bars = histogram(layer.counts, -layer.limit, layer.limit, f"weights of layer {layer.name}")
         weights.append(figure(f"layer {layer.name}", bars, f"<p class=faint>{text(shape)}; {text(note)}</p>"))
         bars = histogram(layer.alpha_counts, 0, layer.alpha_limit, f"alphas of layer {layer.name}")

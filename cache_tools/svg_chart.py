@@ -127,7 +127,7 @@ def _decades(low: float, high: float) -> list[float]:
 
 def _whole_ticks(first: int, last: int) -> list[int]:
     step = max(1, round(nice_ticks(first, last)[1] - nice_ticks(first, last)[0])) if last > first else 1
-    return [number for number in range(first, last + 1) if number % step == 0] or [first]
+    return list(range(-(-first // step) * step, last + 1, step)) or [first]
 
 
 def histogram(counts: Sequence[int], low: float, high: float, label: str) -> str:

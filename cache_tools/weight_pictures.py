@@ -25,7 +25,10 @@ ALPHA_BINS = 30
 
 
 class LayerWeights(NamedTuple):
-    """A binary layer's latent weights and factors: name, shape, histograms over -limit..limit and 0..alpha_limit."""
+    """A binary layer's latent weights and factors: name, shape, histograms over -limit..limit and 0..alpha_limit.
+
+    Histograms, limits and means are of the finite numbers.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -36,6 +39,8 @@ class LayerWeights(NamedTuple):
     """Share of weights at -1 or 1 and beyond, whose gradient is cut."""
     alpha_counts: list[int]
     alpha_limit: float
+    not_finite: int
+    """Weights that are nan or infinite: training has diverged."""
 
 
 class Flips(NamedTuple):
@@ -57,20 +62,25 @@ def layer_weights(network: nn.Module) -> list[LayerWeights]:
 
 
 def _layer_weights(name: str, weight: torch.Tensor) -> LayerWeights:
-    flat = weight.flatten().float()
-    alpha = weight.abs().flatten(1).mean(dim=1)
-    limit = float(flat.abs().max()) or 1.0
-    alpha_limit = float(alpha.max()) or 1.0
+    flat, alpha = _finite(weight), _finite(weight.abs().flatten(1).mean(dim=1))
+    limit, alpha_limit = (float(numbers.abs().amax()) if len(numbers) else 0.0 for numbers in (flat, alpha))
     return LayerWeights(
         name=name,
         shape=tuple(weight.shape),
-        counts=[int(count) for count in torch.histc(flat, BINS, -limit, limit)],
-        limit=limit,
+        counts=[int(count) for count in torch.histc(flat, BINS, -(limit or 1.0), limit or 1.0)],
+        limit=limit or 1.0,
         mean_magnitude=float(flat.abs().mean()),
         at_limit=float((flat.abs() >= 1).float().mean()),
-        alpha_counts=[int(count) for count in torch.histc(alpha, ALPHA_BINS, 0, alpha_limit)],
-        alpha_limit=alpha_limit,
+        alpha_counts=[int(count) for count in torch.histc(alpha, ALPHA_BINS, 0, alpha_limit or 1.0)],
+        alpha_limit=alpha_limit or 1.0,
+        not_finite=weight.numel() - len(flat),
     )
+
+
+def _finite(numbers: torch.Tensor) -> torch.Tensor:
+    """Those of them that are, in double precision: no float32's mean or range overflows there."""
+    flat = numbers.flatten().double()
+    return flat[flat.isfinite()]
 
 
 def sign_flips(networks: Iterable[tuple[int, nn.Module]]) -> Flips:
@@ -102,7 +112,7 @@ def filter_picture(network: nn.Module) -> tuple[bytes, str] | None:
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
     if first is None or min(first.kernel_size) < 2:
         return None
-    weight = first.weight.detach().float()[:MOST_FILTERS]
+    weight = first.weight.detach().float()[:MOST_FILTERS].nan_to_num(0.0, 0.0, 0.0)
     shown = weight if weight.shape[1] == 3 else weight.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
     low, high = shown.flatten(1).amin(1), shown.flatten(1).amax(1)
     scaled = (shown - low.view(-1, 1, 1, 1)) / (high - low).clamp_min(1e-12).view(-1, 1, 1, 1)

@@ -49,6 +49,11 @@ def test_points_stand_where_they_should() -> None:
     assert y2 == pytest.approx((y1 + y3) / 2)
 
 
+def test_epochs_far_apart_have_a_few_ticks_all_the_same() -> None:
+    svg = line_chart([1, 10**12], [Series("a", [0.0, 1.0], 0)], "epoch", "loss")
+    assert [f">{n * 2 * 10**11}<" in svg for n in range(1, 6)] == [True] * 5
+
+
 def test_what_is_no_number_leaves_a_gap() -> None:
     svg = line_chart([1, 2, 3, 4], [Series("a", [0.0, math.nan, 1.0, math.inf], 0)], "epoch", "loss")
     assert len(points(svg)) == 2

@@ -37,6 +37,22 @@ def test_distributions() -> None:
     assert {bar: count for bar, count in enumerate(layer.alpha_counts) if count} == {3: 1, 15: 2, 29: 1}
 
 
+def test_a_network_that_has_diverged() -> None:
+    """Six of eight weights are finite, and two of four means of magnitudes."""
+    weights = WEIGHTS.clone()
+    weights[0, 0], weights[1, 1] = math.nan, math.inf
+    (layer,) = layer_weights(network(weights))
+    assert layer.not_finite == 2
+    assert (sum(layer.counts), layer.limit) == (6, 1.0)
+    assert layer.mean_magnitude == pytest.approx(3.0 / 6)
+    assert (sum(layer.alpha_counts), layer.alpha_limit) == (2, 1.0)
+    (layer,) = layer_weights(network(torch.full((4, 2, 1, 1), math.nan)))
+    assert (layer.not_finite, sum(layer.counts), sum(layer.alpha_counts)) == (8, 0, 0)
+    (layer,) = layer_weights(network(torch.full((4, 2, 1, 1), 3e38)))
+    assert sum(layer.counts) == 8
+    assert filter_picture(nn.Sequential(nn.Conv2d(3, 2, 3))) is not None
+
+
 def test_sign_changes() -> None:
     """Three of eight signs change, then none; a larger weight of the same sign is no change."""
     changed = WEIGHTS.clone()
