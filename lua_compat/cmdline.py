@@ -107,16 +107,19 @@ class CmdLine:
         values = self.default()
         arguments_read = 0
         place = 0
+        switch = ""  # the word before, where it was an option that takes no value
         while place < len(words):
             word = words[place]
             if word in HELP_WORDS:
                 raise HelpRequested(self.help(program))
             if word in self.options:
                 place += self._read_option(values, words, place)
+                switch = word if self.options[word].kind == "boolean" else ""
             else:
-                self._read_argument(values, word, arguments_read)
+                self._read_argument(values, word, arguments_read, switch)
                 arguments_read += 1
                 place += 1
+                switch = ""
         if arguments_read != len(self.arguments):
             raise CmdLineError("not enough arguments")
         return values
@@ -136,16 +139,18 @@ class CmdLine:
         values[strip(option.key)] = value
         return 2
 
-    def _read_argument(self, values: dict[str, OptionValue], word: str, arguments_read: int) -> None:
+    def _read_argument(self, values: dict[str, OptionValue], word: str, arguments_read: int, switch: str) -> None:
         if arguments_read >= len(self.arguments):
-            raise CmdLineError(f"invalid argument: {word}{self._suggestion(word)}")
+            raise CmdLineError(f"invalid argument: {word}{self._suggestion(word, switch)}")
         argument = self.arguments[arguments_read]
         if argument.kind not in (None, "string"):
             raise CmdLineError(f"invalid argument type for argument {argument.key} (should be {argument.kind})")
         values[strip(argument.key)] = word
 
-    def _suggestion(self, word: str) -> str:
-        """The option that was probably meant; the original stops after the word."""
+    def _suggestion(self, word: str, switch: str) -> str:
+        """What was probably meant; the original stops after the word."""
+        if switch and not word.startswith("-"):
+            return f" ({switch} before it takes no value)"
         names = {key.lower(): key for key in self.options}
         near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.75) if word.startswith("-") else []
         return f" (did you mean {names[near[0]]}?)" if near else ""

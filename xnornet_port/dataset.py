@@ -15,7 +15,7 @@ import numpy.typing as npt
 from xnornet_port.errors import XnorNetError, reason_of
 from xnornet_port.progress import Progress, no_progress
 
-__all__ = ["PICTURE_EXTENSIONS", "Dataset", "count_class_folders", "scan_folder"]
+__all__ = ["PICTURE_EXTENSIONS", "Dataset", "class_folders", "scan_folder"]
 
 PICTURE_EXTENSIONS = (b".jpg", b".jpeg", b".png", b".ppm", b".bmp")
 NEVER_READ = b".bmp"  # found, as the original finds it, but a kind of picture that its image library has not either
@@ -127,9 +127,9 @@ def scan_folder(folder: str, force_classes: Sequence[str] = (), progress: Progre
     )
 
 
-def count_class_folders(folder: str) -> int:
-    """How many classes `scan_folder` would find. Raises XnorNetError for a folder that is not there or has none."""
-    return len(_class_names(folder, ()))
+def class_folders(folder: str) -> list[str]:
+    """The classes that `scan_folder` would find. Raises XnorNetError for a folder that is not there or has none."""
+    return [os.fsdecode(name) for name in _class_names(folder, ())]
 
 
 def _class_names(folder: str, force_classes: Sequence[str]) -> list[bytes]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from lua_compat import Generator
 from xnornet_port.channel_statistics import estimate_mean, estimate_std
-from xnornet_port.dataset import Dataset, count_class_folders, scan_folder
+from xnornet_port.dataset import Dataset, class_folders, scan_folder
 from xnornet_port.dataset_cache import (
     read_dataset,
     read_statistics,
@@ -30,6 +30,8 @@ __all__ = ["MEAN_STD_SAMPLES", "Metadata", "check_class_count", "check_data_fold
 
 MEAN_STD_SAMPLES = 10000
 """Training pictures the original draws for the mean, and again for the deviation."""
+
+_NAMED_CLASSES = 10  # up to so many classes are named in an error
 
 Say = Callable[[str], None]
 
@@ -68,7 +70,7 @@ def open_metadata(
     counted_in = cache_file if os.path.isfile(cache_file) else None
     train = _open_train(data, cache, settings, say, progress, allow_outside)
     if n_classes is not None:
-        _check_count(len(train.classes), n_classes, train.folder, counted_in)
+        _check_count(train.classes, n_classes, train.folder, counted_in)
     if training:
         _check_pictures(train, cache_file)
     test = _open_test(data, cache, settings, train, stream, say, progress, allow_outside)
@@ -195,19 +197,22 @@ def check_class_count(data: str, cache: str, n_classes: int) -> None:
     cache_file = os.path.join(cache, "trainCache.t7")
     folder = os.path.join(data.rstrip("/") or data, "train")
     if os.path.isfile(cache_file):
-        _check_count(len(read_dataset(cache_file).classes), n_classes, folder, cache_file)
+        _check_count(read_dataset(cache_file).classes, n_classes, folder, cache_file)
     else:
-        _check_count(count_class_folders(folder), n_classes, folder, None)
+        _check_count(class_folders(folder), n_classes, folder, None)
 
 
-def _check_count(found: int, n_classes: int, folder: str, cache_file: str | None) -> None:
-    """`cache_file`: where the classes were counted, if not in the folder."""
+def _check_count(classes: Sequence[str], n_classes: int, folder: str, cache_file: str | None) -> None:
+    """`cache_file`: where the classes were counted, if not in the folder. A few are named: one may be a mistake."""
+    found = len(classes)
     if found == n_classes:
         return
     counted, way_out = f"{folder} has", ""
     if cache_file is not None:
         counted, way_out = f"{cache_file} lists", ", or delete the cache if it is of other pictures"
-    raise XnorNetError(f"-nClasses is {n_classes}, but {counted} {found} classes; use -nClasses {found}{way_out}")
+    names = f" ({one_line(', '.join(sorted(classes)))})" if found <= _NAMED_CLASSES else ""
+    counted += f" {found} classes{names}"
+    raise XnorNetError(f"-nClasses is {n_classes}, but {counted}; use -nClasses {found}{way_out}")
 
 
 def _check_pictures(dataset: Dataset, source: str) -> None:

@@ -60,8 +60,11 @@ def write_packed(network: nn.Module, path: str | Path, source: str) -> None:
     checksum = _checksum(text, described.tensors)
     metadata = {"format": _FORMAT, "version": _VERSION, "source": source, "network": text, "crc32": checksum}
     content = save(described.tensors, metadata=metadata)
-    with replace_file(path) as file:
-        file.write(content)
+    try:
+        with replace_file(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise XnorNetError(f"{path}: cannot be written: {reason_of(error)}") from error
 
 
 def read_packed(path: str | Path) -> nn.Module:

@@ -31,7 +31,7 @@ from xnornet_port.kernels import (
     Thresholds,
 )
 from xnornet_port.kernels.operations import convolve, convolve_to_signs
-from xnornet_port.kernels.packing import n_words
+from xnornet_port.kernels.packing import n_words, not_packed
 from xnornet_port.kernels.sums import can_sum, signed_sums
 from xnornet_port.kernels.uncompiled import uncompiled
 
@@ -71,6 +71,8 @@ class XnorConvolution(nn.Module):
         input_scaled: bool = False,
     ):
         super().__init__()
+        if not isinstance(packed, PackedWeights):
+            raise not_packed(packed)
         self.input_scaled = input_scaled
         self.in_channels = packed.in_channels
         self.geometry = geometry

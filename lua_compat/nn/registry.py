@@ -11,7 +11,8 @@ A reader is registered under the Torch7 class names it understands, a writer und
 One PyTorch class may stand for several Torch7 classes: list them all in `@writes`, the first is the one that a module
 made in PyTorch becomes. A writer that needs another says so with `out.write_as("nn.SpatialDilatedConvolution")`.
 
-A class of one's own does both at once; `from_t7` and `to_t7` may be left out where the class has no fields:
+A class of one's own does both at once; `from_t7` and `to_t7` may be left out where the class has no fields. One with
+parameters, buffers or settings but without them is refused, for these would be lost:
 
     @register("nn.MyLayer")
     class MyLayer(nn.Module):
@@ -23,8 +24,10 @@ A class of one's own does both at once; `from_t7` and `to_t7` may be left out wh
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
@@ -65,6 +68,9 @@ class Origin:
 _READERS: dict[str, Reader] = {}
 _WRITERS: dict[tuple[type[nn.Module], str | None], tuple[str, Writer]] = {}  # None: made in PyTorch
 _CONTAINERS: set[str] = set()
+
+_GIVE_BOTH = "give the class to_t7(self, out) and from_t7(cls, fields), as in lua_compat/nn/registry.py"
+_PLAIN = (bool, int, float, str, tuple, NoneType)  # values of settings that can be compared
 
 
 def register(*typenames: str, container: bool = False) -> Callable[[Registered], Registered]:
@@ -147,8 +153,51 @@ def origin_of(module: nn.Module) -> Origin | None:
 
 
 def _register_class(target: type[nn.Module], typenames: tuple[str, ...]) -> None:
-    reader: Reader = getattr(target, "from_t7", None) or (lambda fields: target())
-    writer: Writer = getattr(target, "to_t7", None) or (lambda module, out: {})
+    reader: Reader = getattr(target, "from_t7", None) or (lambda fields: _made_without_fields(target, fields))
+    writer: Writer = getattr(target, "to_t7", None) or _no_fields
     _READERS.update(dict.fromkeys(typenames, reader))
     _WRITERS.setdefault((target, None), (typenames[0], writer))
     _WRITERS.update({(target, name): (name, writer) for name in typenames})
+
+
+def _made_without_fields(target: type[nn.Module], fields: Fields) -> nn.Module:
+    """The module of a class without from_t7; ModuleError where the file would have to say more than its class."""
+    needed = _needed_argument(target)
+    if needed:
+        raise fields.error(f"{target.__name__} cannot be made without its argument {needed}: {_GIVE_BOTH}")
+    module = target()
+    state = ", ".join(module.state_dict())
+    if state:
+        raise fields.error(f"{target.__name__} has no from_t7 to read its {state}: {_GIVE_BOTH}")
+    return module
+
+
+def _no_fields(module: nn.Module, out: FieldWriter) -> dict[str, object]:
+    """Nothing, for a module of a class without to_t7; ModuleError where something of it would be lost."""
+    lost = ", ".join(module.state_dict()) or _lost_setting(module)
+    if lost:
+        raise out.error(f"{type(module).__name__} has no to_t7, its {lost} would be lost: {_GIVE_BOTH}")
+    return {}
+
+
+def _lost_setting(module: nn.Module) -> str:
+    """An argument of the constructor whose value a module made without arguments has not, or "modules"; else ""."""
+    target = type(module)
+    if hasattr(target, "from_t7") and origin_of(module) is not None:
+        return ""  # the plain fields that it was read from are written again
+    needed = _needed_argument(target)
+    if needed:
+        return needed
+    fresh = target()
+    for name in inspect.signature(target).parameters:
+        ours, theirs = getattr(module, name, None), getattr(fresh, name, None)
+        if isinstance(ours, _PLAIN) and isinstance(theirs, _PLAIN) and ours != theirs:
+            return name
+    return "" if [type(m) for m in module.modules()] == [type(m) for m in fresh.modules()] else "modules"
+
+
+def _needed_argument(target: type[nn.Module]) -> str:
+    """The first argument without a default that the constructor has, or ""."""
+    parameters = inspect.signature(target).parameters.values()
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return next((p.name for p in parameters if p.default is p.empty and p.kind not in variable), "")

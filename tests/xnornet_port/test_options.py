@@ -242,7 +242,7 @@ def test_values_that_cannot_be(text: str, message: str, tmp_path: Path, monkeypa
         ("-resumes x", "invalid argument: -resumes"),
         ("-batchSize", "missing argument for option -batchSize"),
         ("-batchSize eight", "invalid type for option -batchSize (should be number)"),
-        ("-binaryWeight true", "invalid argument: true"),
+        ("-binaryWeight true", "invalid argument: true (-binaryWeight before it takes no value)"),
     ],
 )
 def test_command_lines_that_torch_refuses(text: str, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -106,6 +107,13 @@ def test_a_network_of_ones_own_modules_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(XnorNetError, match=r"cannot be written: Own at modules\[3\]: no Torch7 class"):
         model.save(tmp_path / "a.xnor.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there(golden: Path, tmp_path: Path) -> None:
+    model = XnorModel.from_model(load_model(golden / "models" / "tiny_xnor.t7"), "reference")
+    path = tmp_path / "nodir" / "a.xnor.safetensors"
+    with pytest.raises(XnorNetError, match=f"^{re.escape(str(path))}: cannot be written: No such file or directory$"):
+        model.save(path)
 
 
 def first_layer(description: dict[str, Any]) -> dict[str, Any]:

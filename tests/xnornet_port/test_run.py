@@ -260,16 +260,22 @@ def test_classes_are_counted_before_a_network_is_drawn(main: MainRun, tmp_path: 
     """In the cache or, where there is none, the folders; a network of 1000 classes takes seconds to draw and print."""
     (tmp_path / "empty" / "train").mkdir(parents=True)
     (tmp_path / "empty" / "val").mkdir()
+    for number in range(11):
+        (tmp_path / "many" / "train" / f"class{number}").mkdir(parents=True)
+    (tmp_path / "many" / "val").mkdir()
+    names = ", ".join(sorted(path.name for path in (golden / "imagenet" / "train").iterdir()))
     new = ("-cache", tmp_path / "new")
     cases: dict[tuple[object, ...], str] = {
-        ("-nClasses", 7): "-nClasses is 7, but CACHE/trainCache.t7 lists 5 classes; use -nClasses 5, or delete",
-        ("-nClasses", 10**12, *new): f"-nClasses is {10**12}, but {golden}/imagenet/train has 5 classes; use",
+        ("-nClasses", 7): "-nClasses is 7, but CACHE/trainCache.t7 lists 5 (CLASSES); use -nClasses 5, or delete",
+        ("-nClasses", 10**12, *new): f"-nClasses is {10**12}, but {golden}/imagenet/train has 5 (CLASSES); use",
+        ("-data", tmp_path / "many", *new): f"{tmp_path}/many/train has 11 classes; use -nClasses 11\n",
         ("-data", tmp_path / "empty", *new): "empty/train: no class folders in it",
     }
-    for options, expected in cases.items():
+    for options, message in cases.items():
         code, out, error = main(*options, network="")
         assert code == 1
-        assert expected.replace("CACHE", str(tmp_path / "cache")) in error
+        expected = message.replace("CACHE", str(tmp_path / "cache")).replace("(CLASSES)", f"classes ({names})")
+        assert expected in error
         assert "=> Creating model" not in out, options
         assert not (tmp_path / "new").exists()
 

@@ -172,6 +172,13 @@ def test_prepared_once_until_a_buffer_changes() -> None:
     assert torch.equal(layer(torch.ones(1, 3, 1, 1)).flatten(), torch.tensor([3.0, 3.0]))
 
 
+def test_weights_that_are_not_packed() -> None:
+    """The message of the kernels' functions, see tests/xnornet_port/kernels/test_operations.py."""
+    expected = r"^the weights must be PackedWeights, not Tensor: pack_weights\(weight\), once, makes them of it$"
+    with pytest.raises(XnorNetError, match=expected):
+        XnorConvolution(torch.ones(2, 3, 3, 3), Geometry.of(1, 1), "conv2")  # type: ignore[arg-type]
+
+
 def test_other_precisions_are_refused() -> None:
     layer = XnorConvolution(pack_weights(torch.randn(2, 3, 1, 1)), Geometry(), "5.2", backend="reference").half()
     with pytest.raises(XnorNetError, match=r"^5\.2: packed layers compute in float32, not torch\.float16"):

@@ -11,7 +11,7 @@ from torch import Tensor
 from xnornet_port.errors import XnorNetError
 from xnornet_port.kernels.backends import Backend, load_backend
 from xnornet_port.kernels.geometry import Geometry, Pair, Pooling
-from xnornet_port.kernels.packing import PackedInput, PackedWeights, Thresholds, n_words
+from xnornet_port.kernels.packing import PackedInput, PackedWeights, Thresholds, n_words, not_packed
 from xnornet_port.kernels.uncompiled import uncompiled
 
 __all__ = ["convolve", "convolve_to_signs", "pack_input", "xnor_conv2d", "xnor_dot", "xnor_sign"]
@@ -148,7 +148,7 @@ def _checked(x: Tensor) -> Tensor:
 def _fitting(x: Tensor | PackedInput, packed: PackedWeights) -> Tensor | PackedInput:
     """x, checked against the weights."""
     if not isinstance(packed, PackedWeights):
-        raise _not_packed(packed)
+        raise not_packed(packed)
     if isinstance(x, PackedInput):
         signs, channels = x.signs, x.channels
         if signs.ndim != 4 or signs.size(3) != n_words(channels) or signs.numel() == 0:
@@ -159,8 +159,3 @@ def _fitting(x: Tensor | PackedInput, packed: PackedWeights) -> Tensor | PackedI
     if channels != packed.in_channels:
         raise XnorNetError(f"the input has {channels} channels, the filters {packed.in_channels}")
     return x
-
-
-def _not_packed(found: object) -> XnorNetError:
-    hint = ": pack_weights(weight), once, makes them of it" if isinstance(found, Tensor) else ""
-    return XnorNetError(f"the weights must be PackedWeights, not {type(found).__name__}{hint}")

@@ -141,6 +141,12 @@ def pack_weights(weight: Tensor, bias: Tensor | None = None, alpha: Tensor | Non
     )
 
 
+def not_packed(found: object) -> XnorNetError:
+    """The error for what was given in the place of PackedWeights; the caller raises it."""
+    hint = ": pack_weights(weight), once, makes them of it" if isinstance(found, Tensor) else ""
+    return XnorNetError(f"the weights must be PackedWeights, not {type(found).__name__}{hint}")
+
+
 def as_words(words: NDArray[np.uint64]) -> Tensor:
     """Words as torch holds them."""
     return torch.from_numpy(np.ascontiguousarray(words).view(np.int64))

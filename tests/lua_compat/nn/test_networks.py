@@ -1,6 +1,7 @@
 """Networks of .t7 files: what they become, what they answer, and how they are written back."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 import lua_compat
 import lua_compat.nn as t7nn
 from lua_compat.errors import ModuleError, UnknownModuleError
+from lua_compat.nn import registry
 from lua_compat.values import LuaTable, TorchObject
 
 
@@ -192,6 +194,96 @@ def test_a_class_of_ones_own() -> None:
     module = t7nn.to_torch(TorchObject("nn.Doubled", {}))
     assert isinstance(module, Doubled)
     assert t7nn.from_torch(module).typename == "nn.Doubled"
+
+
+@pytest.fixture
+def own_classes() -> Iterator[None]:
+    """What a test registers is forgotten after it."""
+    tables = (registry._READERS, registry._WRITERS)
+    kept = [dict(table) for table in tables]
+    yield
+    for table, before in zip(tables, kept, strict=True):
+        table.clear()
+        table.update(before)  # type: ignore[arg-type]
+
+
+GIVE_BOTH = r": give the class to_t7\(self, out\) and from_t7\(cls, fields\), as in \S+$"
+
+
+@pytest.mark.usefixtures("own_classes")
+@pytest.mark.parametrize("kind", ["parameter", "buffer"])
+def test_parameters_of_a_class_without_fields_are_not_lost(kind: str) -> None:
+    @t7nn.register("nn.Weighted")
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("scratch", torch.zeros(2), persistent=False)
+            w = torch.ones(2)
+            if kind == "parameter":
+                self.w = nn.Parameter(w)
+            else:
+                self.register_buffer("w", w)
+
+    with pytest.raises(ModuleError, match=rf"^modules\[2\]: Weighted has no to_t7, its w would be lost{GIVE_BOTH}"):
+        t7nn.from_torch(nn.Sequential(nn.ReLU(), Weighted()))
+    with pytest.raises(
+        ModuleError, match=rf"^nn.Weighted at the root: Weighted has no from_t7 to read its w{GIVE_BOTH}"
+    ):
+        t7nn.to_torch(TorchObject("nn.Weighted", {}))
+
+
+@pytest.mark.usefixtures("own_classes")
+def test_settings_of_a_class_without_fields_are_not_lost() -> None:
+    @t7nn.register("nn.Times")
+    class Times(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor = factor
+
+    with pytest.raises(ModuleError, match=rf"^the root: Times has no to_t7, its factor would be lost{GIVE_BOTH}"):
+        t7nn.from_torch(Times(2.0))
+    needs = r"^nn.Times at the root: Times cannot be made without its argument factor"
+    with pytest.raises(ModuleError, match=needs + GIVE_BOTH):
+        t7nn.to_torch(TorchObject("nn.Times", {}))
+
+
+@pytest.mark.usefixtures("own_classes")
+def test_defaults_of_a_class_without_fields_need_no_fields() -> None:
+    @t7nn.register("nn.Boxed")
+    class Boxed(nn.Module):
+        def __init__(self, size: int = 2, inner: nn.Module | None = None) -> None:
+            super().__init__()
+            self.size = (size, size)
+            self.inner = inner or nn.ReLU()
+            self.register_buffer("scratch", torch.zeros(2), persistent=False)
+            self.n_calls = 0
+
+    used = Boxed()
+    used.n_calls = 3
+    written = t7nn.from_torch(used)
+    assert written.typename == "nn.Boxed"
+    assert isinstance(t7nn.to_torch(written), Boxed)
+    for module, lost in ((Boxed(3), "size"), (Boxed(inner=nn.Tanh()), "modules")):
+        with pytest.raises(ModuleError, match=f"Boxed has no to_t7, its {lost} would be lost"):
+            t7nn.from_torch(module)
+
+
+@pytest.mark.usefixtures("own_classes")
+def test_a_class_that_only_reads_writes_the_fields_it_came_with() -> None:
+    @t7nn.register("nn.Reading")
+    class Reading(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor = factor
+
+        @classmethod
+        def from_t7(cls, fields: t7nn.Fields) -> "Reading":
+            return cls(float(fields.number("factor")))
+
+    module = t7nn.to_torch(TorchObject("nn.Reading", {"factor": 3.0}))
+    assert t7nn.from_torch(module)["factor"] == 3.0
+    with pytest.raises(ModuleError, match="Reading has no to_t7, its factor would be lost"):
+        t7nn.from_torch(Reading(3.0))
 
 
 @pytest.mark.parametrize(
