@@ -22,6 +22,7 @@ from torch import nn
 
 from lua_compat.nn.fields import Fields
 from lua_compat.nn.network_writer import FieldWriter
+from lua_compat.nn.registry import refuse_lost_state, refuse_unread_state
 from lua_compat.values import LuaTable
 
 __all__ = ["Layer"]
@@ -53,9 +54,14 @@ class Layer(nn.Module):
 
     @classmethod
     def from_t7(cls, fields: Fields) -> Self:
-        return cls(**settings(cls, fields))
+        layer = cls(**settings(cls, fields))
+        if cls.from_t7.__func__ is Layer.from_t7.__func__:  # type: ignore[attr-defined]
+            refuse_unread_state(layer, fields)
+        return layer
 
     def to_t7(self, out: FieldWriter) -> dict[str, object]:
+        if type(self).to_t7 is Layer.to_t7:
+            refuse_lost_state(self, out)
         values = {t7_name(name): getattr(self, name) for name in setting_types(type(self))}
         written = {name: out.sizes(v) if isinstance(v, tuple) else v for name, v in values.items()}
         written |= {name: LuaTable() for name in self.table_fields}

@@ -27,12 +27,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
 if TYPE_CHECKING:
+    from lua_compat.errors import ModuleError
     from lua_compat.nn.fields import Fields
     from lua_compat.nn.network_writer import FieldWriter
 
@@ -43,6 +43,8 @@ __all__ = [
     "is_container",
     "module_classes",
     "origin_of",
+    "refuse_lost_state",
+    "refuse_unread_state",
     "register",
     "registered_reader",
     "registered_typenames",
@@ -70,7 +72,6 @@ _WRITERS: dict[tuple[type[nn.Module], str | None], tuple[str, Writer]] = {}  # N
 _CONTAINERS: set[str] = set()
 
 _GIVE_BOTH = "give the class to_t7(self, out) and from_t7(cls, fields), as in lua_compat/nn/registry.py"
-_PLAIN = (bool, int, float, str, tuple, NoneType)  # values of settings that can be compared
 
 
 def register(*typenames: str, container: bool = False) -> Callable[[Registered], Registered]:
@@ -166,17 +167,34 @@ def _made_without_fields(target: type[nn.Module], fields: Fields) -> nn.Module:
     if needed:
         raise fields.error(f"{target.__name__} cannot be made without its argument {needed}: {_GIVE_BOTH}")
     module = target()
+    refuse_unread_state(module, fields)
+    return module
+
+
+def refuse_unread_state(module: nn.Module, fields: Fields) -> None:
+    """ModuleError where a module whose class has no from_t7 of its own has parameters or buffers: they are not read."""
     state = ", ".join(module.state_dict())
     if state:
-        raise fields.error(f"{target.__name__} has no from_t7 to read its {state}: {_GIVE_BOTH}")
-    return module
+        raise fields.error(f"{type(module).__name__} has no from_t7 of its own to read its {state}: {_GIVE_BOTH}")
+
+
+def refuse_lost_state(module: nn.Module, out: FieldWriter) -> None:
+    """ModuleError where a module whose class has no to_t7 of its own has parameters or buffers: they would be lost."""
+    state = ", ".join(module.state_dict())
+    if state:
+        raise _loss(module, out, state)
+
+
+def _loss(module: nn.Module, out: FieldWriter, lost: str) -> ModuleError:
+    return out.error(f"{type(module).__name__} has no to_t7 of its own, its {lost} would be lost: {_GIVE_BOTH}")
 
 
 def _no_fields(module: nn.Module, out: FieldWriter) -> dict[str, object]:
     """Nothing, for a module of a class without to_t7; ModuleError where something of it would be lost."""
-    lost = ", ".join(module.state_dict()) or _lost_setting(module)
+    refuse_lost_state(module, out)
+    lost = _lost_setting(module)
     if lost:
-        raise out.error(f"{type(module).__name__} has no to_t7, its {lost} would be lost: {_GIVE_BOTH}")
+        raise _loss(module, out, lost)
     return {}
 
 
@@ -191,9 +209,16 @@ def _lost_setting(module: nn.Module) -> str:
     fresh = target()
     for name in inspect.signature(target).parameters:
         ours, theirs = getattr(module, name, None), getattr(fresh, name, None)
-        if isinstance(ours, _PLAIN) and isinstance(theirs, _PLAIN) and ours != theirs:
+        if _is_plain(ours) and _is_plain(theirs) and ours != theirs:
             return name
     return "" if [type(m) for m in module.modules()] == [type(m) for m in fresh.modules()] else "modules"
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it can be compared: others, such as tensors, may refuse to be."""
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _needed_argument(target: type[nn.Module]) -> str:

@@ -224,12 +224,32 @@ def test_parameters_of_a_class_without_fields_are_not_lost(kind: str) -> None:
             else:
                 self.register_buffer("w", w)
 
-    with pytest.raises(ModuleError, match=rf"^modules\[2\]: Weighted has no to_t7, its w would be lost{GIVE_BOTH}"):
+    with pytest.raises(
+        ModuleError, match=rf"^modules\[2\]: Weighted has no to_t7 of its own, its w would be lost{GIVE_BOTH}"
+    ):
         t7nn.from_torch(nn.Sequential(nn.ReLU(), Weighted()))
     with pytest.raises(
-        ModuleError, match=rf"^nn.Weighted at the root: Weighted has no from_t7 to read its w{GIVE_BOTH}"
+        ModuleError, match=rf"^nn.Weighted at the root: Weighted has no from_t7 of its own to read its w{GIVE_BOTH}"
     ):
         t7nn.to_torch(TorchObject("nn.Weighted", {}))
+
+
+@pytest.mark.usefixtures("own_classes")
+def test_parameters_of_a_layer_without_fields_are_not_lost() -> None:
+    """Layer's own to_t7 and from_t7 know its settings only."""
+
+    @t7nn.register("nn.Scaled")
+    class Scaled(t7nn.Layer):
+        size: int
+
+        def __post_init__(self) -> None:
+            self.w = nn.Parameter(torch.ones(self.size))
+
+    lost = rf"^the root: Scaled has no to_t7 of its own, its w would be lost{GIVE_BOTH}"
+    with pytest.raises(ModuleError, match=lost):
+        t7nn.from_torch(Scaled(2))
+    with pytest.raises(ModuleError, match=rf"Scaled has no from_t7 of its own to read its w{GIVE_BOTH}"):
+        t7nn.to_torch(TorchObject("nn.Scaled", {"size": 2}))
 
 
 @pytest.mark.usefixtures("own_classes")
@@ -240,7 +260,9 @@ def test_settings_of_a_class_without_fields_are_not_lost() -> None:
             super().__init__()
             self.factor = factor
 
-    with pytest.raises(ModuleError, match=rf"^the root: Times has no to_t7, its factor would be lost{GIVE_BOTH}"):
+    with pytest.raises(
+        ModuleError, match=rf"^the root: Times has no to_t7 of its own, its factor would be lost{GIVE_BOTH}"
+    ):
         t7nn.from_torch(Times(2.0))
     needs = r"^nn.Times at the root: Times cannot be made without its argument factor"
     with pytest.raises(ModuleError, match=needs + GIVE_BOTH):
@@ -264,7 +286,7 @@ def test_defaults_of_a_class_without_fields_need_no_fields() -> None:
     assert written.typename == "nn.Boxed"
     assert isinstance(t7nn.to_torch(written), Boxed)
     for module, lost in ((Boxed(3), "size"), (Boxed(inner=nn.Tanh()), "modules")):
-        with pytest.raises(ModuleError, match=f"Boxed has no to_t7, its {lost} would be lost"):
+        with pytest.raises(ModuleError, match=f"Boxed has no to_t7 of its own, its {lost} would be lost"):
             t7nn.from_torch(module)
 
 
@@ -282,7 +304,7 @@ def test_a_class_that_only_reads_writes_the_fields_it_came_with() -> None:
 
     module = t7nn.to_torch(TorchObject("nn.Reading", {"factor": 3.0}))
     assert t7nn.from_torch(module)["factor"] == 3.0
-    with pytest.raises(ModuleError, match="Reading has no to_t7, its factor would be lost"):
+    with pytest.raises(ModuleError, match="Reading has no to_t7 of its own, its factor would be lost"):
         t7nn.from_torch(Reading(3.0))
 
 
