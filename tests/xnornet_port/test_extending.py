@@ -5,8 +5,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+
+from xnornet_port import XnorModel
 
 ROOT = Path(__file__).parent.parent.parent
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -53,6 +57,23 @@ def test_a_network_is_a_file_and_a_line(checkout: Path, golden: Path) -> None:
     tested = python(checkout, *words[1:], *quick, "-testOnly", "-retrain", str(model))
     assert summary(tested) == summary(trained)
     assert "smallxnor" in python(checkout, "main.py", "-help")
+
+
+def test_a_training_loop_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pictures' halves differ by 1 in the mean of 32 numbers of deviation 1: by chance one in 30,000 is not clear."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    (code,) = blocks("A training loop")
+    exec(code, names)  # noqa: S102
+    x, labels = names["pictures"](300)
+    network, model, binarizer = names["network"], names["model"], names["binarizer"]
+    with torch.no_grad(), binarizer.binary_weights():
+        predicted = network(x).argmax(1)
+    assert float((predicted == labels).float().mean()) > 0.95
+    assert len(binarizer.convolutions) == 2
+    for packed in (model, XnorModel.load("mine.xnor.safetensors")):
+        same = packed(x).argmax(1) == predicted  # a float sum that is almost 0 may have the other sign
+        assert float(same.float().mean()) > 0.98
 
 
 def test_a_scheme_is_a_class_and_a_line(checkout: Path, golden: Path) -> None:
