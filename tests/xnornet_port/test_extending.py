@@ -60,7 +60,7 @@ def test_a_network_is_a_file_and_a_line(checkout: Path, golden: Path) -> None:
 
 
 def test_a_training_loop_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pictures' halves differ by 1 in the mean of 32 numbers of deviation 1: by chance one in 30,000 is not clear."""
+    """Halves differ by 1 in the mean of 32 numbers of deviation 1: of 30,000 pictures one is not clear by chance."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     (code,) = blocks("A training loop")
