@@ -7,7 +7,6 @@ module of the command that is run is imported.
 
 import argparse
 import importlib
-import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from cache_tools.console import tool_problem
 from lua_compat.errors import LuaCompatError
 from xnornet_port.errors import XnorNetError, one_line
+from xnornet_port.interrupt import exit_program
 from xnornet_port.standard_streams import standard_streams, tell
 
 __all__ = ["main", "program"]
@@ -105,9 +105,7 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
 
 def program() -> NoReturn:
     """`main` as a whole process."""
-    code = main()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C that comes too late gives no traceback of PyTorch's end
-    sys.exit(code)
+    exit_program(main())
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.model = chosen_model(arguments)
     predictor = open_predictor(arguments)
     n_classes = count_classes(predictor.network, predictor.settings.crop_size)
-
-    def reason(n_listed: int) -> str:
-        return why_others(predictor, n_listed)
-
-    names = find_class_names(places(arguments), arguments.names, n_classes, reason)
+    names = find_class_names(places(arguments), arguments.names, n_classes, partial(why_others, predictor))
     answers: list[Answer | Fault] = []
     with progress_bar("looking at pictures", len(paths), arguments.quiet) as done:
         for answer in predictor.answers(paths):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from typing import NoReturn
 
 from lua_compat.errors import LuaCompatError
 from xnornet_port.errors import XnorNetError, file_problem, one_line
+from xnornet_port.interrupt import exit_program
 from xnornet_port.standard_streams import standard_streams, tell
 
 __all__ = ["main", "program"]
@@ -28,9 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """`main` as a whole process."""
-    code = main()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C that comes too late gives no traceback of PyTorch's end
-    sys.exit(code)
+    exit_program(main())
 
 
 def _exit_code(argv: list[str]) -> int:

@@ -6,11 +6,13 @@ A second Ctrl-C ends it at once. Under nohup, which ignores SIGHUP, that stays i
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
-__all__ = ["StopRequest", "signal_name", "signals_to_heed", "stop_on_signals"]
+__all__ = ["StopRequest", "exit_program", "signal_name", "signals_to_heed", "stop_on_signals"]
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 if hasattr(signal, "SIGHUP"):  # not on Windows
@@ -70,3 +72,9 @@ def stop_on_signals(say: Callable[[str], None]) -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def exit_program(code: int) -> NoReturn:
+    """End the process; a Ctrl-C that comes too late gives no traceback of PyTorch's end."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)

@@ -33,7 +33,8 @@ def signed_sums(x: Tensor, signs: Tensor, alpha: Tensor, bias: Tensor | None) ->
     if library is None:
         raise RuntimeError("the C library is not there: ask can_sum first")
     n_filters, n_bytes = signs.shape
-    x = functional.pad(x, (0, 8 * n_bytes - x.shape[1])).contiguous()
+    n_missing = 8 * n_bytes - x.shape[1]
+    x = (functional.pad(x, (0, n_missing)) if n_missing else x).contiguous()  # pad copies even by nothing
     signs, alpha = signs.contiguous(), alpha.contiguous()
     bias = None if bias is None else bias.contiguous()
     out = torch.empty(len(x), n_filters, dtype=torch.float32, device=x.device)
